@@ -1,0 +1,173 @@
+package clients
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens/verify"
+)
+
+// Request is what a request holds to prove who its client is. The zero values are
+// absent ones.
+type Request struct {
+	Tenant        string
+	Authorization string // the header, whole
+	ID            string // client_id of the form, as the next three
+	Secret        string // client_secret
+	Assertion     string // client_assertion
+	AssertionType string // client_assertion_type
+
+	// Linearizable says that the view given with the request is: a refusal needs no
+	// second look.
+	Linearizable bool
+}
+
+// String hides the credentials.
+func (r Request) String() string { return "credentials of client " + r.ID + " " + hiddenSecret }
+
+// AuthenticatorConfig has no optional fields.
+type AuthenticatorConfig struct {
+	Propose command.Propose
+	View    func(ctx context.Context, f state.Freshness) (*state.View, error)
+	Keys    Keys
+	Now     func() time.Time
+	// Issuer is the tenant's issuer identifier: the audience of assertions.
+	Issuer func(v *state.View, tenant string) (string, error)
+	// TokenPath is added to the issuer for clients that are registered to name the
+	// token endpoint instead.
+	TokenPath string
+}
+
+// Authenticator checks client credentials.
+type Authenticator struct {
+	cfg  AuthenticatorConfig
+	keys atomic.Pointer[map[string]*verify.KeySet] // by the JWKS' text; bounded
+}
+
+// NewAuthenticator checks its configuration.
+func NewAuthenticator(cfg AuthenticatorConfig) (*Authenticator, error) {
+	if cfg.Propose == nil || cfg.View == nil || !cfg.Keys.usable() || cfg.Now == nil || cfg.Issuer == nil || cfg.TokenPath == "" {
+		return nil, errors.New("clients: AuthenticatorConfig needs Propose, View, Keys, Now, Issuer and TokenPath")
+	}
+	a := &Authenticator{cfg: cfg}
+	a.keys.Store(&map[string]*verify.KeySet{})
+	return a, nil
+}
+
+// errRefused is the one answer for an unknown client, a wrong secret, a wrong
+// method, a bad assertion and a disabled client or tenant: none of them tells which.
+var errRefused = oauth.InvalidClient.With("client authentication failed; check the client's id, its registered authentication method and its credentials")
+
+// claim is what a request claims: one mechanism, and the id that goes with it.
+type claim struct {
+	method    oauth.AuthMethod // the mechanism; checked against the registration
+	id        string
+	secret    string
+	assertion *verify.Token
+	broken    bool // the mechanism is clear, its value is not well-formed
+}
+
+// Authenticate returns the client that the request proves to be, and the view that
+// it was decided on: v, or a fresher one where v would have refused. A refusal is
+// checked once more against a linearizable view, if the record differs there, so
+// that what was created at one node is known at every node. Errors: invalid_request
+// for more than one mechanism, invalid_client, the view's and the proposal's own.
+func (a *Authenticator) Authenticate(ctx context.Context, v *state.View, r *Request) (*state.Client, *state.View, error) {
+	claimed, err := r.claim()
+	if err != nil {
+		return nil, nil, err
+	}
+	if claimed.broken || len(claimed.id) > maxID {
+		return nil, nil, errRefused // nothing that any state could make good
+	}
+	client, known := v.Client(r.Tenant, claimed.id)
+	ok, err := a.proves(v, r, client, &claimed)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !ok && !r.Linearizable {
+		fresh, err := a.cfg.View(ctx, state.Linearizable)
+		if err != nil {
+			return nil, nil, err
+		}
+		if differs(v, fresh, r.Tenant, claimed.id, client, known) {
+			v = fresh
+			client, _ = v.Client(r.Tenant, claimed.id)
+			if ok, err = a.proves(v, r, client, &claimed); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	if !ok {
+		return nil, nil, errRefused
+	}
+	if claimed.assertion != nil {
+		if err := a.consume(ctx, r.Tenant, claimed.assertion); err != nil {
+			return nil, nil, err
+		}
+	}
+	return client, v, nil
+}
+
+// differs tells whether a fresh view could judge otherwise: another record of the
+// client, its tenant or the cluster (the issuer, the hash keys' epoch).
+func differs(old, fresh *state.View, tenant, id string, client *state.Client, known bool) bool {
+	if old == fresh {
+		return false
+	}
+	c, ok := fresh.Client(tenant, id)
+	if ok != known || c != client || old.Epoch() != fresh.Epoch() {
+		return true
+	}
+	oldTenant, _ := old.Tenant(tenant)
+	freshTenant, _ := fresh.Tenant(tenant)
+	oldCluster, _ := old.Cluster()
+	freshCluster, _ := fresh.Cluster()
+	return oldTenant != freshTenant || oldCluster != freshCluster
+}
+
+// claim finds the one mechanism of the request (TOK-08). Its value may be broken; a
+// mechanism that is there but broken never falls through to another.
+func (r *Request) claim() (claim, error) {
+	basic, secret := r.Authorization != "", r.Secret != ""
+	assertion := r.Assertion != "" || r.AssertionType != ""
+	if basic && secret || basic && assertion || secret && assertion {
+		return claim{}, oauth.InvalidRequest.With("use one way of client authentication only: the Authorization header, client_secret or client_assertion")
+	}
+	switch {
+	case basic:
+		return r.claimBasic(), nil
+	case secret:
+		return r.claimPost(), nil
+	case assertion:
+		return r.claimAssertion()
+	default:
+		return r.claimNone(), nil
+	}
+}
+
+// proves tells whether the claim holds in v. client is nil when v does not know the
+// id: what that costs is the same.
+func (a *Authenticator) proves(v *state.View, r *Request, client *state.Client, c *claim) (bool, error) {
+	var ok bool
+	var err error
+	switch c.method {
+	case oauth.AuthSecretBasic, oauth.AuthSecretPost:
+		ok, err = a.cfg.Keys.check(v, client, c.secret, max(a.cfg.Now().UnixMilli(), v.Clock()))
+	case oauth.AuthPrivateKeyJWT:
+		ok, err = a.provesAssertion(v, r.Tenant, client, c.assertion)
+	case oauth.AuthNone:
+		ok = client != nil
+	}
+	if err != nil || !ok {
+		return false, err
+	}
+	tenant, found := v.Tenant(r.Tenant)
+	return found && !tenant.GetDisabled() && !client.GetDisabled() &&
+		client.GetAuthMethod() == string(c.method), nil // the registration's method, not the request's (TOK-09)
+}

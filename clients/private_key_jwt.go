@@ -1,0 +1,135 @@
+package clients
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens/verify"
+)
+
+const (
+	// maxAssertionLife bounds an assertion's life, in seconds, and so how long its
+	// jti is kept (JWT-21).
+	maxAssertionLife = 3600
+	// assertionSkew is what exp may be passed by, in seconds: the clocks of clients.
+	assertionSkew = 60
+	// maxJTI bounds what is stored of a stranger's words, in bytes.
+	maxJTI = 256
+	// maxKeySets bounds the parsed JWKS that are kept.
+	maxKeySets = 1024
+
+	// consumedAssertion is the kind of one-time value that an assertion's jti is.
+	consumedAssertion = "assertion"
+)
+
+// claimAssertion reads private_key_jwt (RFC 7523 §2.2, OpenID Connect Core §9). The
+// id is the assertion's sub, hearsay until its signature is checked with the keys of
+// the client that it names.
+func (r *Request) claimAssertion() (claim, error) {
+	if r.AssertionType != oauth.ClientAssertionJWT {
+		return claim{}, oauth.InvalidRequest.With("client_assertion_type must be " + oauth.ClientAssertionJWT)
+	}
+	if r.Assertion == "" {
+		return claim{}, oauth.InvalidRequest.With("client_assertion is missing")
+	}
+	c := claim{method: oauth.AuthPrivateKeyJWT}
+	t, err := verify.Parse(r.Assertion)
+	if err != nil {
+		c.broken = true
+		return c, nil
+	}
+	c.id, c.assertion = t.Claims.Subject, t
+	c.broken = c.id == "" || t.Claims.Issuer != c.id || r.ID != "" && r.ID != c.id ||
+		t.Claims.JTI == "" || len(t.Claims.JTI) > maxJTI || !assertionType(t.Header.Type)
+	return c, nil
+}
+
+// assertionType takes what is sent for this use: nothing, JWT, or the explicit type.
+// Any other says that the token was made for something else (RFC 8725 §3.11).
+func assertionType(typ string) bool {
+	typ = strings.ToLower(typ)
+	typ = strings.TrimPrefix(typ, "application/")
+	return typ == "" || typ == "jwt" || typ == "client-authentication+jwt"
+}
+
+// provesAssertion checks signature, algorithm, audience and times. The audience is
+// the issuer identifier and nothing else (rfc7523bis; JWT-19), or the token endpoint
+// where the client is registered for that.
+func (a *Authenticator) provesAssertion(v *state.View, tenant string, client *state.Client, t *verify.Token) (bool, error) {
+	if client == nil || len(client.GetJwks()) == 0 {
+		return false, nil
+	}
+	set, err := a.keySet(client)
+	if err != nil {
+		return false, err
+	}
+	key, ok := set.Lookup(t.Header.KeyID)
+	if !ok || client.GetAssertionAlg() != "" && client.GetAssertionAlg() != key.Alg || t.Verify(key) != nil {
+		return false, nil
+	}
+	issuer, err := a.cfg.Issuer(v, tenant)
+	if err != nil {
+		return false, err
+	}
+	aud := t.Claims.Audience
+	if len(aud) != 1 || aud[0] != issuer && !(client.GetAssertionAudienceTokenEndpoint() && aud[0] == issuer+a.cfg.TokenPath) {
+		return false, nil
+	}
+	now := max(a.cfg.Now().Unix(), v.Clock()/1000)
+	return t.Check(verify.Expect{Issuer: client.GetId(), Now: now, Skew: assertionSkew, MaxLife: maxAssertionLife}) == nil, nil
+}
+
+// consume uses the assertion's jti up, by a write that all nodes share, so that no
+// node and no restart takes it twice (I3). Its record is kept as long as the
+// assertion could be taken.
+func (a *Authenticator) consume(ctx context.Context, tenant string, t *verify.Token) error {
+	c := &command.Consume{
+		Tenant: tenant, ValueKind: consumedAssertion,
+		Id:        t.Claims.Issuer + "\x00" + t.Claims.JTI,
+		ExpiresAt: t.Claims.Expires + assertionSkew,
+	}
+	result, err := a.cfg.Propose(ctx, c)
+	if err == nil && result.Reject == command.EpochChanged {
+		result, err = a.cfg.Propose(ctx, c) // it rests on no row of the old history
+	}
+	if err != nil {
+		return fmt.Errorf("use a client assertion: %w", err)
+	}
+	switch result.Reject {
+	case command.Accepted:
+		return nil
+	case command.AlreadyUsed, command.AlreadyExpired:
+		return errRefused
+	}
+	return fmt.Errorf("use a client assertion: %w", result.Reject)
+}
+
+// keySet is the client's parsed JWKS. Parsing costs as much as a signature, so the
+// sets are kept by their text.
+func (a *Authenticator) keySet(client *state.Client) (*verify.KeySet, error) {
+	kept := *a.keys.Load()
+	if set := kept[string(client.GetJwks())]; set != nil {
+		return set, nil
+	}
+	keys, err := verify.ParseJWKS(client.GetJwks())
+	if err != nil {
+		return nil, fmt.Errorf("stored keys of client %q: %w", client.GetId(), err)
+	}
+	set, err := verify.NewKeySet(keys)
+	if err != nil {
+		return nil, fmt.Errorf("stored keys of client %q: %w", client.GetId(), err)
+	}
+	next := make(map[string]*verify.KeySet, len(kept)+1)
+	if len(kept) < maxKeySets {
+		for text, have := range kept {
+			next[text] = have
+		}
+	}
+	next[string(client.GetJwks())] = set
+	a.keys.Store(&next) // of two that add at once one is lost, and added again
+	return set, nil
+}

@@ -1,0 +1,161 @@
+package clients
+
+import (
+	"encoding/json"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
+)
+
+// Registration is a client as the admin API reads and writes it: the member names
+// of RFC 7591 §2, and ours. Nil pointers and absent members are the defaults.
+type Registration struct {
+	ClientID   string `json:"client_id,omitempty"`
+	ClientName string `json:"client_name,omitempty"`
+	Enabled    *bool  `json:"enabled,omitempty"`
+
+	AuthMethod          string          `json:"token_endpoint_auth_method,omitempty"`
+	AuthSigningAlg      string          `json:"token_endpoint_auth_signing_alg,omitempty"`
+	AudienceIsEndpoint  bool            `json:"assertion_audience_token_endpoint,omitempty"` // old clients; JWT-19
+	JWKS                json.RawMessage `json:"jwks,omitempty"`
+	GrantTypes          []string        `json:"grant_types,omitempty"`
+	ResponseTypes       []string        `json:"response_types,omitempty"`
+	RedirectURIs        []string        `json:"redirect_uris,omitempty"`
+	Scope               string          `json:"scope,omitempty"`
+	Resources           []string        `json:"resources,omitempty"` // resource indicators it may name (RFC 8707)
+	Application         string          `json:"application,omitempty"`
+	Introspection       string          `json:"introspection,omitempty"` // "any": every token of the tenant
+	AccessTokenFormat   string          `json:"access_token_format,omitempty"`
+	AccessTokenLifetime *int64          `json:"access_token_lifetime,omitempty"` // seconds, as the next two
+	UserTokenLifetime   *int64          `json:"user_access_token_lifetime,omitempty"`
+	RefreshLifetime     *int64          `json:"refresh_token_lifetime,omitempty"`
+	SigningAlg          string          `json:"access_token_signed_response_alg,omitempty"`
+
+	ClientURI       string   `json:"client_uri,omitempty"`
+	LogoURI         string   `json:"logo_uri,omitempty"`
+	PolicyURI       string   `json:"policy_uri,omitempty"`
+	TosURI          string   `json:"tos_uri,omitempty"`
+	Contacts        []string `json:"contacts,omitempty"`
+	SoftwareID      string   `json:"software_id,omitempty"`
+	SoftwareVersion string   `json:"software_version,omitempty"`
+}
+
+// Registered is the answer of the calls that make or read a client (RFC 7591
+// §3.2.1). Secret is set only in the answer of the call that made it.
+type Registered struct {
+	Registration
+	IssuedAt   int64  `json:"client_id_issued_at"` // seconds
+	UpdatedAt  int64  `json:"updated_at"`          // seconds
+	Generation uint64 `json:"generation"`          // the ETag: give it to change just this one
+	secret     string
+}
+
+// hiddenSecret is what String and loggers see of an answer with a secret.
+const hiddenSecret = "[hidden]"
+
+// String hides the secret.
+func (r Registered) String() string { return "client " + r.ClientID + " " + hiddenSecret }
+
+// Secret is the secret that this call made; "" for none.
+func (r *Registered) Secret() string { return r.secret }
+
+// MarshalWithSecret is the JSON of the one answer that hands a new secret out: it
+// alone has the members client_secret and client_secret_expires_at. Without a new
+// secret it is that of r itself.
+func (r *Registered) MarshalWithSecret() ([]byte, error) {
+	if r.secret == "" {
+		return json.Marshal(r)
+	}
+	return json.Marshal(struct {
+		*Registered
+		Secret    string `json:"client_secret"`
+		ExpiresAt int64  `json:"client_secret_expires_at"` // 0: never (RFC 7591 §3.2.1)
+	}{r, r.secret, 0})
+}
+
+// FromClient is the registration of a stored client.
+func FromClient(c *state.Client) *Registered {
+	enabled := !c.GetDisabled()
+	r := Registration{
+		ClientID: c.GetId(), ClientName: c.GetName(), Enabled: &enabled,
+		AuthMethod: c.GetAuthMethod(), AuthSigningAlg: c.GetAssertionAlg(), AudienceIsEndpoint: c.GetAssertionAudienceTokenEndpoint(),
+		GrantTypes: c.GetGrantTypes(), ResponseTypes: c.GetResponseTypes(), RedirectURIs: c.GetRedirectUris(),
+		Scope: strings.Join(c.GetScopes(), " "), Resources: c.GetResources(), Application: c.GetApplication(),
+		AccessTokenFormat: c.GetAccessTokenFormat(), AccessTokenLifetime: seconds(c.GetAccessTokenLifetime()),
+		UserTokenLifetime: seconds(c.GetUserAccessTokenLifetime()), RefreshLifetime: seconds(c.GetRefreshTokenLifetime()),
+		SigningAlg: c.GetSigningAlg(), ClientURI: c.GetUri(), LogoURI: c.GetLogoUri(), PolicyURI: c.GetPolicyUri(),
+		TosURI: c.GetTosUri(), Contacts: c.GetContacts(), SoftwareID: c.GetSoftwareId(), SoftwareVersion: c.GetSoftwareVersion(),
+	}
+	if len(c.GetJwks()) > 0 {
+		r.JWKS = json.RawMessage(c.GetJwks())
+	}
+	if c.GetIntrospectAny() {
+		r.Introspection = introspectAny
+	}
+	return &Registered{Registration: r, IssuedAt: c.GetCreatedAt() / 1000, UpdatedAt: c.GetUpdatedAt() / 1000, Generation: c.GetGeneration()}
+}
+
+func seconds(n int64) *int64 {
+	if n == 0 {
+		return nil
+	}
+	return &n
+}
+
+func valueOf(n *int64) int64 {
+	if n == nil {
+		return 0
+	}
+	return *n
+}
+
+// client checks r and makes the row of it. old is what it replaces (nil: new): what
+// no registration names is kept from there.
+func (r *Registration) client(tenant string, old *state.Client, served []oauth.GrantType) (*state.Client, error) {
+	d := r.withDefaults()
+	if err := d.check(served); err != nil {
+		return nil, err
+	}
+	scopes, err := oauth.SplitScope(d.Scope)
+	if err != nil {
+		return nil, &FieldError{"scope", "names of printable ASCII without quotes and backslashes, separated by single spaces, at most 256"}
+	}
+	jwks, err := d.jwks()
+	if err != nil {
+		return nil, err
+	}
+	c := &state.Client{}
+	if old != nil {
+		c = proto.CloneOf(old)
+	}
+	c.Tenant, c.Id, c.Name, c.Disabled = tenant, d.ClientID, d.ClientName, d.Enabled != nil && !*d.Enabled
+	c.AuthMethod, c.AssertionAlg, c.AssertionAudienceTokenEndpoint, c.Jwks = d.AuthMethod, d.AuthSigningAlg, d.AudienceIsEndpoint, jwks
+	c.Scopes, c.GrantTypes, c.Resources = scopes, d.GrantTypes, d.Resources
+	c.RedirectUris, c.ResponseTypes, c.Application = d.RedirectURIs, d.ResponseTypes, d.Application
+	c.AccessTokenFormat, c.SigningAlg, c.IntrospectAny = d.AccessTokenFormat, d.SigningAlg, d.Introspection == introspectAny
+	c.AccessTokenLifetime, c.UserAccessTokenLifetime = valueOf(d.AccessTokenLifetime), valueOf(d.UserTokenLifetime)
+	c.RefreshTokenLifetime = valueOf(d.RefreshLifetime)
+	c.Uri, c.LogoUri, c.PolicyUri, c.TosUri = d.ClientURI, d.LogoURI, d.PolicyURI, d.TosURI
+	c.Contacts, c.SoftwareId, c.SoftwareVersion = d.Contacts, d.SoftwareID, d.SoftwareVersion
+	return c, nil
+}
+
+// withDefaults fills what RFC 7591 §2 lets a client leave out. Its default grant is
+// authorization_code; a client without a redirect URI can only mean
+// client_credentials.
+func (r *Registration) withDefaults() Registration {
+	d := *r
+	if d.AuthMethod == "" {
+		d.AuthMethod = string(oauth.AuthSecretBasic)
+	}
+	if d.GrantTypes == nil && len(d.RedirectURIs) > 0 {
+		d.GrantTypes = []string{string(oauth.GrantAuthorizationCode)}
+	}
+	if d.GrantTypes == nil && d.AuthMethod != string(oauth.AuthNone) {
+		d.GrantTypes = []string{string(oauth.GrantClientCredentials)}
+	}
+	return d
+}

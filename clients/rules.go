@@ -1,0 +1,256 @@
+package clients
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens/verify"
+)
+
+const (
+	introspectAny = "any"
+	formatJWT     = "jwt"
+	formatOpaque  = "opaque"
+
+	maxID       = 120         // bytes: ids stand in every token
+	maxText     = 256         // bytes of a name
+	maxURI      = 2048        // bytes; browsers and proxies cut longer ones
+	maxItems    = 64          // of any list
+	maxScope    = 8 << 10     // bytes of all scopes together
+	maxJWKS     = 32 << 10    // bytes
+	maxLifetime = 30 * 86_400 // seconds: of an access token, which nobody looks up again
+	maxRefresh  = 3650 * 86_400
+)
+
+// check holds every rule of one member; the first that is broken is the answer.
+func (r *Registration) check(served []oauth.GrantType) error {
+	for _, rule := range []func() error{
+		r.checkID, r.checkTexts, r.checkMethod, func() error { return r.checkGrants(served) },
+		r.checkURIs, r.checkResources, r.checkTokens,
+	} {
+		if err := rule(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func bad(field, format string, args ...any) error {
+	return &FieldError{field, fmt.Sprintf(format, args...)}
+}
+
+// checkID keeps ids to what can stand in a path, a log and a Basic header as it is.
+func (r *Registration) checkID() error {
+	id := r.ClientID
+	if id == "" || len(id) > maxID {
+		return bad("client_id", "1 to %d characters are needed", maxID)
+	}
+	for i := range len(id) {
+		b := id[i]
+		letter := 'a' <= b|0x20 && b|0x20 <= 'z' || '0' <= b && b <= '9'
+		if !letter && (i == 0 || strings.IndexByte("-._~:@", b) < 0) {
+			return bad("client_id", "letters, digits and - . _ ~ : @ are allowed, with a letter or digit in front")
+		}
+	}
+	return nil
+}
+
+func (r *Registration) checkTexts() error {
+	for _, m := range [...]struct{ field, value string }{
+		{"client_name", r.ClientName}, {"application", r.Application},
+		{"software_id", r.SoftwareID}, {"software_version", r.SoftwareVersion},
+	} {
+		if !plain(m.value) {
+			return bad(m.field, "at most %d bytes of UTF-8 without control characters", maxText)
+		}
+	}
+	if len(r.Contacts) > maxItems || slices.ContainsFunc(r.Contacts, func(s string) bool { return s == "" || !plain(s) }) {
+		return bad("contacts", "at most %d texts, none empty, without control characters", maxItems)
+	}
+	if len(r.Scope) > maxScope {
+		return bad("scope", "at most %d bytes in all", maxScope)
+	}
+	return nil
+}
+
+func plain(s string) bool {
+	return len(s) <= maxText && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+func (r *Registration) checkMethod() error {
+	const field = "token_endpoint_auth_method"
+	asserts := false
+	switch oauth.AuthMethod(r.AuthMethod) {
+	case oauth.AuthSecretBasic, oauth.AuthSecretPost, oauth.AuthNone:
+	case oauth.AuthPrivateKeyJWT:
+		asserts = true
+		if len(r.JWKS) == 0 {
+			return bad("jwks", "private_key_jwt needs the client's public keys")
+		}
+	case oauth.AuthSecretJWT:
+		return bad(field, "client_secret_jwt needs a secret that can be read again, and only hashes of secrets are kept; use private_key_jwt")
+	default:
+		return bad(field, "one of %s is needed", strings.Join(Methods(), ", "))
+	}
+	switch {
+	case !asserts && r.AuthSigningAlg != "":
+		return bad("token_endpoint_auth_signing_alg", "it is for private_key_jwt only; leave it out")
+	case !asserts && r.AudienceIsEndpoint:
+		return bad("assertion_audience_token_endpoint", "it is for private_key_jwt only; leave it out")
+	case r.AuthSigningAlg != "" && !slices.Contains(AssertionAlgs(), r.AuthSigningAlg):
+		return bad("token_endpoint_auth_signing_alg", "one of %s is needed", strings.Join(AssertionAlgs(), ", "))
+	}
+	return nil
+}
+
+// jwks reads the public keys and returns the set in our own form: what a verifier
+// uses and nothing else.
+func (r *Registration) jwks() ([]byte, error) {
+	if len(r.JWKS) == 0 || string(r.JWKS) == "null" {
+		return nil, nil
+	}
+	if len(r.JWKS) > maxJWKS {
+		return nil, bad("jwks", "at most %d bytes", maxJWKS)
+	}
+	keys, err := verify.ParseJWKS(r.JWKS)
+	if err != nil {
+		return nil, bad("jwks", "%v", err)
+	}
+	return verify.AppendJWKS(nil, keys), nil
+}
+
+func (r *Registration) checkGrants(served []oauth.GrantType) error {
+	if len(r.GrantTypes) > maxItems {
+		return bad("grant_types", "at most %d", maxItems)
+	}
+	for i, g := range r.GrantTypes {
+		if !slices.Contains(served, oauth.GrantType(g)) {
+			return bad("grant_types", "%.64q is not served here; discovery lists what is", g)
+		}
+		if slices.Contains(r.GrantTypes[:i], g) {
+			return bad("grant_types", "%.64q is there twice", g)
+		}
+		if g == string(oauth.GrantClientCredentials) && r.AuthMethod == string(oauth.AuthNone) {
+			return bad("grant_types", "client_credentials is for clients that prove who they are; choose another token_endpoint_auth_method than none")
+		}
+	}
+	code := slices.Contains(r.GrantTypes, string(oauth.GrantAuthorizationCode))
+	for _, t := range r.ResponseTypes {
+		if t != "code" || !code || len(r.ResponseTypes) > 1 {
+			return bad("response_types", "only code, together with the grant type authorization_code")
+		}
+	}
+	return nil
+}
+
+func (r *Registration) checkURIs() error {
+	for _, m := range [...]struct{ field, value string }{
+		{"client_uri", r.ClientURI}, {"logo_uri", r.LogoURI}, {"policy_uri", r.PolicyURI}, {"tos_uri", r.TosURI},
+	} {
+		u, ok := absolute(m.value)
+		if m.value != "" && (!ok || u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+			return bad(m.field, "an http or https URL of at most %d bytes is needed", maxURI)
+		}
+	}
+	if len(r.RedirectURIs) > maxItems {
+		return bad("redirect_uris", "at most %d", maxItems)
+	}
+	for _, s := range r.RedirectURIs {
+		if !redirectable(s) {
+			return bad("redirect_uris", "%.128q must be an https URL, http on loopback, or of a private scheme with a dot (RFC 8252), without a fragment", s)
+		}
+	}
+	return nil
+}
+
+func absolute(s string) (*url.URL, bool) {
+	if s == "" || len(s) > maxURI {
+		return nil, false
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f || s[i] == '\\' {
+			return nil, false
+		}
+	}
+	u, err := url.Parse(s)
+	return u, err == nil && u.IsAbs() && u.User == nil && !strings.Contains(s, "#")
+}
+
+func redirectable(s string) bool {
+	u, ok := absolute(s)
+	if !ok {
+		return false
+	}
+	switch u.Scheme {
+	case "https":
+		return u.Host != ""
+	case "http":
+		ip := net.ParseIP(u.Hostname())
+		return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	}
+	return strings.Contains(u.Scheme, ".")
+}
+
+// checkResources takes URIs and plain names of APIs: what may stand in aud.
+func (r *Registration) checkResources() error {
+	if len(r.Resources) > maxItems {
+		return bad("resources", "at most %d", maxItems)
+	}
+	for i, s := range r.Resources {
+		ascii := s != "" && len(s) <= maxURI
+		for j := range len(s) {
+			ascii = ascii && s[j] > ' ' && s[j] < 0x7f && s[j] != '"' && s[j] != '\\' && s[j] != '#'
+		}
+		if !ascii {
+			return bad("resources", "each is a URI without fragment or a name, of printable ASCII without spaces and quotes")
+		}
+		if slices.Contains(r.Resources[:i], s) {
+			return bad("resources", "%.128q is there twice", s)
+		}
+	}
+	return nil
+}
+
+func (r *Registration) checkTokens() error {
+	switch r.AccessTokenFormat {
+	case "", formatJWT, formatOpaque:
+	default:
+		return bad("access_token_format", "jwt or opaque")
+	}
+	if r.SigningAlg != "" && !slices.Contains([]string{verify.ES256, verify.EdDSA, verify.PS256, verify.RS256}, r.SigningAlg) {
+		return bad("access_token_signed_response_alg", "ES256, EdDSA, PS256 or RS256")
+	}
+	if r.Introspection != "" && r.Introspection != introspectAny {
+		return bad("introspection", "any, or leave it out")
+	}
+	for _, m := range [...]struct {
+		field string
+		value *int64
+		limit int64
+	}{
+		{"access_token_lifetime", r.AccessTokenLifetime, maxLifetime},
+		{"user_access_token_lifetime", r.UserTokenLifetime, maxLifetime},
+		{"refresh_token_lifetime", r.RefreshLifetime, maxRefresh},
+	} {
+		if m.value != nil && (*m.value < 1 || *m.value > m.limit) {
+			return bad(m.field, "1 to %d seconds, or leave it out for the default", m.limit)
+		}
+	}
+	return nil
+}
+
+// Methods are the client authentication methods that are served.
+func Methods() []string {
+	return []string{string(oauth.AuthSecretBasic), string(oauth.AuthSecretPost), string(oauth.AuthPrivateKeyJWT), string(oauth.AuthNone)}
+}
+
+// AssertionAlgs are the algorithms that client assertions may be signed with.
+func AssertionAlgs() []string {
+	return []string{verify.ES256, verify.ES384, verify.EdDSA, verify.PS256, verify.RS256}
+}

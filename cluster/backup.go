@@ -1,0 +1,225 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keyraft/keyraft/cluster/member"
+	"github.com/keyraft/keyraft/cluster/peer"
+	"github.com/keyraft/keyraft/fsm"
+	"github.com/keyraft/keyraft/fsm/command"
+)
+
+// snapshotEvery is how often the size of the log is looked at.
+const snapshotEvery = 10 * time.Second
+
+// snapshotLoop takes a snapshot when enough log has gathered, measured in bytes,
+// so that a big state is not rewritten every few minutes (R5).
+func (n *Node) snapshotLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(snapshotEvery):
+		}
+		if n.adapter.bytes.Load() < max(n.cfg.SnapshotLog, int64(n.fsm.Stats().DiskBytes)/2) {
+			continue
+		}
+		if err := n.Snapshot(); err != nil {
+			n.log.Warn("a snapshot failed; the log grows until one succeeds", "error", err)
+		}
+	}
+}
+
+// Snapshot takes a raft snapshot now, which lets the log be cut.
+func (n *Node) Snapshot() error {
+	err := n.raft.Snapshot().Error()
+	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return nil
+	}
+	return err
+}
+
+// Backup streams the whole state, as fresh as a read index makes it, and returns
+// what it holds. Apply goes on meanwhile.
+func (n *Node) Backup(ctx context.Context, w io.Writer) (fsm.Header, error) {
+	if err := n.prove(ctx); err != nil {
+		return fsm.Header{}, err
+	}
+	s, err := n.fsm.Snapshot(n.cfg.Now().UnixMilli())
+	if err != nil {
+		return fsm.Header{}, err
+	}
+	defer s.Release()
+	_, err = s.WriteTo(w)
+	return s.Header, err
+}
+
+// restoreTime bounds a restore after its stream has arrived.
+const restoreTime = 10 * time.Minute
+
+// chunkSize is how a stream travels to the leader.
+const chunkSize = 256 << 10
+
+// Restore replaces the state of the whole cluster by a backup, at the leader. The
+// stream is verified before anything changes, and what raft is given was
+// rewritten first (R15). size is only for progress.
+func (n *Node) Restore(ctx context.Context, r io.Reader, foreign bool) (member.Restored, error) {
+	if n.isLeader() {
+		return n.restoreHere(ctx, r, foreign)
+	}
+	id, addr := n.leader()
+	if id == "" {
+		return member.Restored{}, command.ErrUnavailable
+	}
+	client, err := n.peers.client(id, addr)
+	if err != nil {
+		return member.Restored{}, err
+	}
+	stream, err := client.Restore(ctx)
+	if err != nil {
+		return member.Restored{}, fmt.Errorf("%w: %v", command.ErrUnavailable, err)
+	}
+	buf := make([]byte, chunkSize)
+	for {
+		m, err := io.ReadFull(r, buf)
+		if m > 0 {
+			if sendErr := stream.Send(&peer.Chunk{Data: buf[:m], Foreign: foreign}); sendErr != nil {
+				break // the answer says why
+			}
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				return member.Restored{}, err
+			}
+			break
+		}
+	}
+	a, err := stream.CloseAndRecv()
+	if err != nil {
+		return member.Restored{}, fmt.Errorf("%w: %v", command.ErrOutcomeUnknown, err)
+	}
+	if a.GetCode() != 0 {
+		return member.Restored{}, &member.RefusedError{Status: int(a.GetCode()), Code: "restore_refused", Reason: a.GetReason()}
+	}
+	got := member.Restored{Epoch: a.GetEpoch(), Index: a.GetIndex(), Head: a.GetHead()}
+	return got, n.awaitEpoch(ctx, got.Epoch)
+}
+
+// awaitEpoch waits until this node has the restored state.
+func (n *Node) awaitEpoch(ctx context.Context, epoch uint64) error {
+	for {
+		moved := n.HeadMoved()
+		if n.fsm.View().Epoch() >= epoch {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-moved:
+		}
+	}
+}
+
+// Restore implements peer.PeerServer at the leader.
+func (s *server) Restore(stream peer.Peer_RestoreServer) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	if !s.node.isLeader() {
+		return status.Error(codes.FailedPrecondition, "not the leader")
+	}
+	got, err := s.node.restoreHere(stream.Context(), &chunks{stream: stream, data: first.GetData()}, first.GetForeign())
+	var refused *member.RefusedError
+	switch {
+	case errors.As(err, &refused):
+		return stream.SendAndClose(&peer.RestoreAnswer{Code: uint32(refused.Status), Reason: refused.Reason})
+	case err != nil:
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	return stream.SendAndClose(&peer.RestoreAnswer{Epoch: got.Epoch, Index: got.Index, Head: got.Head})
+}
+
+// chunks reads a stream of chunks.
+type chunks struct {
+	stream peer.Peer_RestoreServer
+	data   []byte
+}
+
+func (c *chunks) Read(p []byte) (int, error) {
+	for len(c.data) == 0 {
+		m, err := c.stream.Recv()
+		if err != nil {
+			return 0, err
+		}
+		c.data = m.GetData()
+	}
+	k := copy(p, c.data)
+	c.data = c.data[k:]
+	return k, nil
+}
+
+func (n *Node) restoreHere(ctx context.Context, r io.Reader, foreign bool) (member.Restored, error) {
+	if !n.restoring.TryLock() {
+		return member.Restored{}, refuse(http.StatusConflict, "restore_running", "another restore is running; wait for it")
+	}
+	defer n.restoring.Unlock()
+	if err := n.prove(ctx); err != nil {
+		return member.Restored{}, err
+	}
+	dir := filepath.Join(n.cfg.DataDir, "restore")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return member.Restored{}, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	file, err := os.OpenFile(filepath.Join(dir, "stream"), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+	if err != nil {
+		return member.Restored{}, err
+	}
+	defer func() { _ = file.Close() }()
+	scratch := n.cfg.Storage
+	scratch.Logger = n.log
+	size, err := fsm.Rewrite(r, file, filepath.Join(dir, "scratch"), scratch, fsm.Plan{
+		Now: n.fsm.View(), Head: n.highestHead(ctx), Index: n.raft.LastIndex(), Clock: n.cfg.Now().UnixMilli(), Foreign: foreign,
+	})
+	if err != nil {
+		return member.Restored{}, refuse(http.StatusUnprocessableEntity, "bad_snapshot", "nothing was changed: %s", err)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return member.Restored{}, err
+	}
+	if err := n.raft.Restore(&raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Size: size}, file, restoreTime); err != nil {
+		return member.Restored{}, fmt.Errorf("%w: %v", command.ErrOutcomeUnknown, err)
+	}
+	v := n.fsm.View()
+	n.log.Warn("the state of the cluster was restored from a backup", "epoch", v.Epoch(), "head", v.Head())
+	return member.Restored{Epoch: v.Epoch(), Index: v.Index(), Head: v.Head()}, nil
+}
+
+// highestHead is the highest head that any member, or a gateway of one, has
+// reported: seqs go on above it (I5).
+func (n *Node) highestHead(ctx context.Context) uint64 {
+	head := n.fsm.View().Head()
+	members, err := n.Members(ctx)
+	if err != nil {
+		return head
+	}
+	for _, m := range members {
+		head = max(head, m.Head)
+	}
+	if n.cfg.ReportedHead != nil {
+		head = max(head, n.cfg.ReportedHead(ctx))
+	}
+	return head
+}

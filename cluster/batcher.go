@@ -1,0 +1,164 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/keyraft/keyraft/fsm/command"
+)
+
+// What may befall a unit besides results (R11).
+var (
+	errNotDone = errors.New("not done") // surely never in the log
+	errUnknown = errors.New("unknown")  // may be in the log
+	errGone    = errors.New("gone")     // decided on a state that a restore replaced
+)
+
+// inFlight is how many entries are under way at once: while one is being
+// synced, the next ones form, so no timer is needed (docs/performance.md).
+const inFlight = 4
+
+// enqueueWait bounds the wait for raft to take an entry.
+const enqueueWait = time.Second
+
+// batcher makes entries of what waits at the leader, and hands them to raft.
+// One goroutine forms entries; each slot waits for one of them.
+type batcher struct {
+	node  *Node
+	queue *queue
+	slots chan struct{}
+	last  time.Time // when the entry before was formed
+}
+
+func newBatcher(n *Node) *batcher {
+	return &batcher{node: n, queue: newQueue(), slots: make(chan struct{}, inFlight), last: time.Now()}
+}
+
+// submit waits for the outcome of a unit at this node, which should lead.
+func (b *batcher) submit(ctx context.Context, u *unit) outcome {
+	if !b.queue.push(u) {
+		return outcome{err: errNotDone}
+	}
+	return await(ctx, u)
+}
+
+// await waits for a unit's outcome, or gives it up.
+func await(ctx context.Context, u *unit) outcome {
+	select {
+	case out := <-u.done:
+		return out
+	case <-ctx.Done():
+		if u.cancel() {
+			return outcome{err: errNotDone}
+		}
+		select {
+		case out := <-u.done:
+			return out
+		default:
+			return outcome{err: errUnknown}
+		}
+	}
+}
+
+// run forms entries until ctx ends; then whatever waits is refused.
+func (b *batcher) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			b.refuse()
+			return
+		case <-b.queue.wake:
+		}
+		select {
+		case <-ctx.Done():
+			b.refuse()
+			return
+		case b.slots <- struct{}{}:
+		}
+		units := b.queue.pull(command.MaxCommands, command.MaxEntry-64)
+		if len(units) == 0 || !b.node.leads(ctx) {
+			settle(units, outcome{err: errNotDone})
+			<-b.slots
+			continue
+		}
+		future := b.node.raft.Apply(b.entry(units), enqueueWait)
+		wg.Go(func() {
+			b.finish(units, future)
+			<-b.slots
+		})
+	}
+}
+
+func (b *batcher) refuse() {
+	for units := b.queue.pull(command.MaxCommands, command.MaxEntry); len(units) > 0; units = b.queue.pull(command.MaxCommands, command.MaxEntry) {
+		settle(units, outcome{err: errNotDone})
+	}
+}
+
+// entry puts the units behind one header. The commands were encoded where they
+// were proposed, and are not encoded again.
+func (b *batcher) entry(units []*unit) []byte {
+	count, size := 0, 0
+	for _, u := range units {
+		count += u.count
+		size += len(u.envelopes)
+	}
+	now := time.Now()
+	elapsed := now.Sub(b.last)
+	if applied := b.node.progress.since() - time.Duration(b.node.progress.last.Load()); applied < elapsed {
+		elapsed = applied // another leader's entry came in between
+	}
+	b.last = now
+	h := command.Header{
+		Stamp: b.node.cfg.Now().UnixMilli(), Elapsed: uint64(max(elapsed, 0).Milliseconds()),
+		Epoch: b.node.fsm.View().Epoch(),
+	}
+	out := command.AppendHeader(make([]byte, 0, size+64), h, count)
+	for _, u := range units {
+		out = append(out, u.envelopes...)
+	}
+	return out
+}
+
+// finish waits for raft's answer and gives each unit its part.
+func (b *batcher) finish(units []*unit, future raft.ApplyFuture) {
+	begun := time.Now()
+	if err := future.Error(); err != nil {
+		settle(units, outcome{err: outcomeOf(err)})
+		return
+	}
+	b.node.metrics.commit.Observe(time.Since(begun).Seconds())
+	results, _ := future.Response().([]command.Result)
+	for _, u := range units {
+		if len(results) < u.count {
+			u.done <- outcome{err: errUnknown} // this node has halted
+			continue
+		}
+		u.done <- outcome{results: results[:u.count]}
+		results = results[u.count:]
+	}
+}
+
+func settle(units []*unit, out outcome) {
+	for _, u := range units {
+		u.done <- out
+	}
+}
+
+// outcomeOf reads raft's errors: only these three say that nothing was done.
+func outcomeOf(err error) error {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return errNotDone
+	case errors.Is(err, raft.ErrAbortedByRestore):
+		return errGone
+	default:
+		return errUnknown
+	}
+}

@@ -1,0 +1,33 @@
+package cluster
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// raftLogger gives raft's log lines to slog.
+func raftLogger(to *slog.Logger) hclog.Logger {
+	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Info, Output: io.Discard})
+	l.RegisterSink(sink{to})
+	return l
+}
+
+// sink is an hclog.SinkAdapter.
+type sink struct{ to *slog.Logger }
+
+// Accept implements hclog.SinkAdapter.
+func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
+	at := slog.LevelDebug
+	switch {
+	case level >= hclog.Error:
+		at = slog.LevelError
+	case level == hclog.Warn:
+		at = slog.LevelWarn
+	case level == hclog.Info:
+		at = slog.LevelInfo
+	}
+	s.to.Log(context.Background(), at, name+": "+msg, args...)
+}

@@ -1,0 +1,97 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keyraft/keyraft/fsm/command"
+)
+
+// retryPause is the wait before a proposal is tried again, unless leadership
+// moves before that.
+const retryPause = 50 * time.Millisecond
+
+// Propose commits one command, wherever the leader is, and answers once this
+// node has applied it, so that the caller reads its own write here. It retries
+// under one key until ctx or the write timeout ends. See command.Propose for
+// the errors.
+func (n *Node) Propose(ctx context.Context, c command.Command) (command.Result, error) {
+	key, body, ok := command.KeyFrom(ctx)
+	if !ok {
+		if _, err := rand.Read(key[:]); err != nil {
+			return command.Result{}, fmt.Errorf("make an idempotency key: %w", err)
+		}
+	}
+	envelope, err := command.Encode(c, key, body, command.Remembered(c.Kind()))
+	if err != nil {
+		return command.Result{}, err
+	}
+	results, err := n.commit(ctx, tenantOf(c), 1, envelope)
+	if err != nil {
+		return command.Result{}, err
+	}
+	return results[0], nil
+}
+
+// tenantOf names whose turn a command takes in the queue.
+func tenantOf(c command.Command) string {
+	switch c := c.(type) {
+	case *command.IssueOpaque:
+		return c.GetToken().GetTenant()
+	case interface{ GetTenant() string }:
+		return c.GetTenant()
+	case *command.PutClient:
+		return c.GetClient().GetTenant()
+	}
+	return ""
+}
+
+func (n *Node) commit(ctx context.Context, tenant string, count int, envelopes []byte) ([]command.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.WriteTimeout)
+	defer cancel()
+	maybe := false
+	for {
+		changed := n.leadership.changed()
+		out := n.once(ctx, newUnit(tenant, count, envelopes))
+		switch {
+		case out.err == nil:
+			// Committed: what follows only makes the caller read its own write.
+			_ = n.progress.wait(ctx, out.results[len(out.results)-1].Index)
+			return out.results, nil
+		case errors.Is(out.err, errGone):
+			return gone(count), nil
+		case errors.Is(out.err, errUnknown):
+			maybe = true
+		}
+		select {
+		case <-ctx.Done():
+			n.metrics.refusedWrites.Inc()
+			if maybe {
+				return nil, command.ErrOutcomeUnknown
+			}
+			return nil, command.ErrUnavailable
+		case <-changed:
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// gone answers commands that were decided on a state which a restore replaced.
+func gone(count int) []command.Result {
+	out := make([]command.Result, count)
+	for i := range out {
+		out[i].Reject = command.EpochChanged
+	}
+	return out
+}
+
+// once tries one time, here or at the leader.
+func (n *Node) once(ctx context.Context, u *unit) outcome {
+	if n.isLeader() {
+		return n.batcher.submit(ctx, u)
+	}
+	return n.forward.submit(ctx, u)
+}

@@ -1,0 +1,105 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keyraft/keyraft/cluster/ca"
+	"github.com/keyraft/keyraft/cluster/peer"
+	"github.com/keyraft/keyraft/cluster/transport"
+)
+
+// server answers the other nodes. Who asks comes from the certificate alone.
+type server struct {
+	peer.UnimplementedPeerServer
+	node *Node
+}
+
+// Topic answers one kind of question that nodes put to each other, such as what
+// a node's gateways have reported. from is the asking node's id. Safe for
+// concurrent use; ctx has a bound.
+type Topic func(ctx context.Context, from string, body []byte) ([]byte, error)
+
+// Ask implements peer.PeerServer.
+func (s *server) Ask(ctx context.Context, q *peer.AskRequest) (*peer.AskAnswer, error) {
+	from, err := transport.PeerIdentity(ctx)
+	if err != nil {
+		return nil, status.Error(codes.Unauthenticated, err.Error())
+	}
+	topic := s.node.cfg.Topics[q.GetTopic()]
+	if topic == nil {
+		return nil, status.Errorf(codes.Unimplemented, "topic %q is unknown to this node", q.GetTopic())
+	}
+	body, err := topic(ctx, from.NodeID, q.GetBody())
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	return &peer.AskAnswer{Body: body}, nil
+}
+
+// Ask puts a question to one node; to itself it is a plain call.
+func (n *Node) Ask(ctx context.Context, id, topic string, body []byte) ([]byte, error) {
+	if id == n.id.NodeID {
+		answer := n.cfg.Topics[topic]
+		if answer == nil {
+			return nil, fmt.Errorf("topic %q is unknown", topic)
+		}
+		return answer(ctx, id, body)
+	}
+	addr, err := n.addrOf(id)
+	if err != nil {
+		return nil, err
+	}
+	client, err := n.peers.client(id, addr)
+	if err != nil {
+		return nil, err
+	}
+	a, err := client.Ask(ctx, &peer.AskRequest{Topic: topic, Body: body})
+	if err != nil {
+		return nil, fmt.Errorf("ask node %s: %w", id, err)
+	}
+	return a.GetBody(), nil
+}
+
+// NodeIDs are the ids of all members, this one among them.
+func (n *Node) NodeIDs() []string {
+	var out []string
+	for _, r := range n.fsm.View().Nodes() {
+		if !r.GetRemoved() {
+			out = append(out, r.GetId())
+		}
+	}
+	return out
+}
+
+// checkPeer is the second check of a peer (R17): its certificate is this
+// cluster's already. It must be of this recovery generation and belong to a
+// member that was not removed, by serial, so that a removed node stays out when
+// its id was given anew. A node whose state doesn't hold the cluster yet has
+// only the certificate to go by.
+func (n *Node) checkPeer(id ca.Identity) error {
+	if id.Generation != n.id.Generation {
+		return fmt.Errorf("it is of recovery generation %d, this cluster is at %d: it must join again", id.Generation, n.id.Generation)
+	}
+	v := n.fsm.View()
+	if _, ok := v.Cluster(); !ok {
+		return nil
+	}
+	row, ok := v.Node(id.NodeID)
+	switch {
+	case !ok:
+		if v.Index() < n.joinedAt.Load() {
+			return nil // still catching up to its own joining
+		}
+		return errors.New("it is no member of this cluster")
+	case row.GetRemoved():
+		return errors.New("it was removed from this cluster; it needs a new join token and an empty data folder")
+	case row.GetSerial() != id.Serial:
+		return errors.New("its certificate is not the one that this member has now")
+	}
+	return nil
+}

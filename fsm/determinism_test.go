@@ -1,0 +1,300 @@
+package fsm
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"pgregory.net/rapid"
+
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+)
+
+// drawn makes commands out of few names, so that they meet each other, some of
+// them breaking a rule.
+type drawn struct{ *rapid.T }
+
+func (d drawn) pick(label string, from ...string) string {
+	return rapid.SampledFrom(from).Draw(d.T, label)
+}
+
+func (d drawn) tenant() string { return d.pick("tenant", "default", "default", "default", "t2", "") }
+func (d drawn) id() string {
+	return d.pick("id", "a", "a", "b", "b", "c", "", strings.Repeat("x", maxPart+1))
+}
+func (d drawn) flag(label string) bool { return rapid.Bool().Draw(d.T, label) }
+
+// generation is 0, an index that may be right, or one far off.
+func (d drawn) generation() uint64 { return rapid.Uint64Range(0, 14).Draw(d.T, "generation") }
+
+// end is a second round the clock of the test, or one that overflows.
+func (d drawn) end() int64 {
+	return rapid.OneOf(rapid.Int64Range(seconds(-100), seconds(400)), rapid.SampledFrom([]int64{-1, 0, 1<<63 - 1})).Draw(d.T, "end")
+}
+
+func (d drawn) command() command.Command {
+	tenant, id := d.tenant(), d.id()
+	switch rapid.IntRange(1, 23).Draw(d.T, "kind") {
+	case 1:
+		return bootstrap()
+	case 2:
+		return &command.TermStart{Node: id, Term: d.generation()}
+	case 3:
+		return &command.ClockAdvance{To: rapid.Int64Range(t0-1000, t0+200_000).Draw(d.T, "to")}
+	case 4:
+		return &command.SetFeatureLevel{Level: rapid.Uint32Range(0, 1).Draw(d.T, "level")}
+	case 5:
+		return &command.SetIssuer{Issuer: d.pick("issuer", "", "https://a", "https://b"), Fixed: d.flag("fixed")}
+	case 6:
+		return &command.PutTenant{Expect: d.generation(), Tenant: &state.Tenant{Id: tenant, Disabled: d.flag("disabled"),
+			Settings: &state.TenantSettings{AccessTokenLifetime: rapid.Int64Range(-1, 9000).Draw(d.T, "lifetime")}}}
+	case 7, 8:
+		return &command.PutClient{Expect: d.generation(), Client: &state.Client{Tenant: tenant, Id: id, Disabled: d.flag("disabled"),
+			Secrets: make([]*state.SecretHash, rapid.IntRange(0, 1).Draw(d.T, "secrets"))}}
+	case 9:
+		return &command.DeleteClient{Tenant: tenant, Id: id, Expect: d.generation()}
+	case 10:
+		return &command.IssueOpaque{Hash: digest(d.pick("token", "1", "2", "3")), ClientGeneration: d.generation(), TenantGeneration: 1,
+			Token: &state.OpaqueToken{Tenant: tenant, Id: id, ClientId: d.id(), ExpiresAt: d.end()}}
+	case 11, 12:
+		return &command.Revoke{Tenant: tenant, Issuer: d.pick("issuer", "", "", "https://other"), TargetKind: d.pick("kind of target", "token", "client", "key", "subject", "no such"),
+			Target: id, IssuedBefore: max(0, d.end()), ExpiresAt: d.end()}
+	case 13, 14:
+		return &command.Consume{Tenant: tenant, ValueKind: d.pick("value kind", "code", "jti"), Id: id, ExpiresAt: d.end()}
+	case 15:
+		return &command.PutSigningKey{Key: signingKey(id, d.pick("alg", "ES256", "EdDSA")), Expect: d.generation() % 3}
+	case 16:
+		return &command.RotateSigningKey{Tenant: tenant, Alg: "ES256", To: id, RevokeOld: d.flag("revoke old"), LongestLifetime: rapid.Int64Range(-1, 60).Draw(d.T, "longest")}
+	case 17:
+		return &command.DropSigningKey{Tenant: tenant, Id: id}
+	case 18:
+		return &command.PutClusterKey{NewVersion: d.flag("new"), Key: &state.ClusterKey{Name: id, Version: uint32(d.generation() % 3), Sealed: []byte(id)}}
+	case 19:
+		return d.member(id)
+	case 20:
+		return &command.PutGateway{Gateway: &state.Gateway{Id: id, Credential: digest(d.pick("credential", "1", "2"))}}
+	case 21:
+		return &command.DeleteGateway{Id: id}
+	case 22:
+		return &command.PutAdminToken{Hash: digest(id), Token: &state.AdminToken{Id: id}}
+	default:
+		return &command.Expire{UpTo: rapid.Int64Range(-1, t0+500_000).Draw(d.T, "up to"), Limit: rapid.Uint32Range(0, 4).Draw(d.T, "limit")}
+	}
+}
+
+func (d drawn) member(id string) command.Command {
+	n := &state.Node{Id: id, PublicKey: digest(d.pick("node key", "1", "2")), NonVoter: d.flag("non-voter")}
+	switch rapid.IntRange(0, 3).Draw(d.T, "member command") {
+	case 0:
+		return &command.PutJoinToken{Hash: digest(d.pick("join token", "1", "2")), Token: &state.JoinToken{ExpiresAt: t0 + rapid.Int64Range(-1, 300_000).Draw(d.T, "ends"), NonVoter: d.flag("non-voters only")}}
+	case 1:
+		return &command.Join{Hash: digest(d.pick("join token", "1", "2")), Node: n}
+	case 2:
+		return &command.PutNode{Node: n}
+	default:
+		return &command.RemoveNode{Id: id}
+	}
+}
+
+// entry draws the bytes of one entry: the leader's clock may jump, keys and
+// bodies come again, the epoch may be an old one.
+func (d drawn) entry(t testing.TB, epoch uint64) []byte {
+	h := command.Header{
+		Stamp:   t0 + rapid.OneOf(rapid.Int64Range(0, 200_000), rapid.SampledFrom([]int64{-t0, -1 << 62, 1<<63 - 1 - t0})).Draw(d.T, "stamp"),
+		Elapsed: rapid.SampledFrom([]uint64{0, 5, 1000, 1<<64 - 1}).Draw(d.T, "elapsed"),
+		Epoch:   epoch,
+	}
+	if rapid.IntRange(0, 9).Draw(d.T, "old epoch") == 0 {
+		h.Epoch--
+	}
+	var envelopes [][]byte
+	for range rapid.IntRange(1, 6).Draw(d.T, "commands") {
+		envelopes = append(envelopes, encoded(t, d.command(),
+			key(fmt.Sprint(rapid.IntRange(0, 30).Draw(d.T, "key"))), [8]byte{rapid.ByteRange(0, 1).Draw(d.T, "body")}, d.flag("remember")))
+	}
+	return entry(h, envelopes...)
+}
+
+// first is an entry that makes a cluster worth testing.
+func first(t testing.TB) []byte {
+	return entry(command.Header{Stamp: t0}, encoded(t, bootstrap(), key("boot"), [8]byte{}, false))
+}
+
+// inMemory opens a node whose store is in memory; only CURRENT is on disk.
+func inMemory(rt *rapid.T, t testing.TB) *node {
+	dir, err := os.MkdirTemp(t.TempDir(), "")
+	if err != nil {
+		rt.Fatal(err)
+	}
+	o := small()
+	o.FS = vfs.NewMem()
+	n := &node{t: t, dir: dir, opts: o, now: t0}
+	if err := n.open(); err != nil {
+		rt.Fatal(err)
+	}
+	rt.Cleanup(func() { _ = n.Kill() })
+	return n
+}
+
+// TestEqualEntriesGiveEqualStates: two nodes that get the same entries have the
+// same results, chain, counters and checksum (I4, C6); their memory is what a
+// fresh start would read from the store (R20, S11); the clock, the head and the
+// epoch never go back (R14, I5); a snapshot restored on a third is the same.
+func TestEqualEntriesGiveEqualStates(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		a, b := inMemory(rt, t), inMemory(rt, t)
+		a.raw(first(t))
+		b.raw(first(t))
+		for range rapid.IntRange(1, 12).Draw(rt, "entries") {
+			before := a.View()
+			data := drawn{rt}.entry(t, before.Epoch())
+			ra, rb := a.raw(data), b.raw(bytes.Clone(data))
+			if !slices.Equal(ra, rb) {
+				rt.Fatalf("results %v and %v", ra, rb)
+			}
+			if a.View().Applied() != b.View().Applied() || a.View().Counters() != b.View().Counters() {
+				rt.Fatalf("the nodes part at entry %d", a.index)
+			}
+			if err := a.View().CheckMemory(); err != nil {
+				rt.Fatal(err)
+			}
+			after := a.View()
+			if after.Clock() < before.Clock() || after.Head() < before.Head() || after.Epoch() < before.Epoch() || after.Counters().Floor > after.Head() {
+				rt.Fatalf("counters went from %+v to %+v", before.Counters(), after.Counters())
+			}
+			seqs(rt, ra, before.Head())
+		}
+		if a.sum() != b.sum() {
+			rt.Fatal("the checksums differ")
+		}
+		checkKeys(rt, a.View())
+		c := inMemory(rt, t)
+		c.mustRestore(bytes.NewReader(a.snapshot()))
+		if c.sum() != a.sum() || c.View().Applied() != a.View().Applied() {
+			rt.Fatal("the restored state is another")
+		}
+	})
+}
+
+// seqs checks that an entry's new seqs rise.
+func seqs(rt *rapid.T, results []command.Result, head uint64) {
+	for _, r := range results {
+		if r.Head < head {
+			rt.Fatalf("head fell from %d to %d", head, r.Head)
+		}
+		if r.Seq > r.Head {
+			rt.Fatalf("seq %d above the head %d", r.Seq, r.Head)
+		}
+		head = r.Head
+	}
+}
+
+// checkKeys: of each tenant and algorithm exactly one key signs, once there is
+// any, and at most one comes next (Y1).
+func checkKeys(rt *rapid.T, v *state.View) {
+	count := map[string]int{}
+	for _, k := range v.SigningKeys("") {
+		count[k.GetTenant()+" "+k.GetAlg()+" "+k.GetStatus()]++
+		count[k.GetTenant()+" "+k.GetAlg()+" "+statusActive] += 0
+	}
+	for name, n := range count {
+		if strings.HasSuffix(name, statusActive) && n != 1 || strings.HasSuffix(name, statusNext) && n > 1 {
+			rt.Fatalf("%d signing keys are %s", n, name)
+		}
+	}
+}
+
+// TestReplayAfterACrash: a node is killed without a flush at any entry, once or
+// more, is given the log again from the first entry on, and ends where a node
+// that never fell ends (R7, K2).
+func TestReplayAfterACrash(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		steady, falling := inMemory(rt, t), inMemory(rt, t)
+		log := [][]byte{first(t)}
+		steady.raw(log[0])
+		falling.raw(log[0])
+		for range rapid.IntRange(1, 12).Draw(rt, "entries") {
+			data := drawn{rt}.entry(t, steady.View().Epoch())
+			log = append(log, data)
+			steady.raw(data)
+			falling.raw(data)
+			switch rapid.IntRange(0, 5).Draw(rt, "what happens") {
+			case 0:
+				if err := falling.Flush(); err != nil {
+					rt.Fatal(err)
+				}
+			case 1:
+				if err := falling.Kill(); err != nil {
+					rt.Fatal(err)
+				}
+				if err := falling.open(); err != nil {
+					rt.Fatal(err)
+				}
+				for i, again := range log {
+					falling.Apply(uint64(i+1), 1, again)
+				}
+				falling.index = uint64(len(log))
+			}
+			if err := falling.haltedBy(); err != nil {
+				rt.Fatal(err)
+			}
+			if falling.View().Applied() != steady.View().Applied() {
+				rt.Fatalf("entry %d: position %+v after the replay, want %+v", len(log), falling.View().Applied(), steady.View().Applied())
+			}
+		}
+		if err := falling.View().CheckMemory(); err != nil {
+			rt.Fatal(err)
+		}
+		if falling.sum() != steady.sum() {
+			rt.Fatal("the checksums differ")
+		}
+	})
+}
+
+// TestPowerLoss: what a crash leaves on the disk opens at some entry that was
+// applied, not below the last flush, and the log brings it to the same chain.
+func TestPowerLoss(t *testing.T) {
+	t.Parallel()
+	disk := vfs.NewCrashableMem()
+	o := small()
+	o.FS = disk
+	n := openIn(t, t.TempDir(), o)
+	log := [][]byte{first(t)}
+	n.raw(log[0])
+	flushed := uint64(0)
+	for i := range 40 {
+		data := entry(n.header(), encoded(t, &command.Consume{Tenant: "default", ValueKind: "code", Id: fmt.Sprint(i), ExpiresAt: seconds(500)}, key(fmt.Sprint(i)), [8]byte{}, false))
+		log = append(log, data)
+		n.raw(data)
+		if i%7 == 3 {
+			if err := n.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			flushed = n.index
+		}
+		if i%5 != 3 {
+			continue
+		}
+		o.FS = disk.CrashClone(vfs.CrashCloneCfg{})
+		again := openIn(t, n.dir, o) // CURRENT is on the real disk and stays
+		if again.index < flushed {
+			t.Fatalf("opens at entry %d, though %d was flushed", again.index, flushed)
+		}
+		for j, data := range log {
+			again.Apply(uint64(j+1), 1, data)
+		}
+		if err := again.haltedBy(); err != nil {
+			t.Fatal(err)
+		}
+		if again.View().Applied() != n.View().Applied() || again.sum() != n.sum() {
+			t.Fatalf("after the power loss at entry %d the replay ends elsewhere", n.index)
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/storage"
+)
+
+// HeadMargin is how far a restore moves the event seq beyond the highest head
+// that anyone reported, so that no seq is ever given twice (I5).
+const HeadMargin = 1 << 32
+
+// Plan is what a restore into a living cluster changes in a backup before raft
+// sees it (R15).
+type Plan struct {
+	Now     *state.View // the state that is replaced
+	Head    uint64      // the highest head that any node or gateway reported
+	Index   uint64      // the log's last index, so that no node takes its old state for newer
+	Clock   int64       // milliseconds
+	Foreign bool        // let a backup of another cluster in
+}
+
+// ErrForeign says that a backup belongs to another cluster.
+var ErrForeign = errors.New("the backup belongs to another cluster")
+
+// Rewrite makes, from the backup in r, the stream to restore, and returns its
+// size in bytes: a new epoch, seqs above every known head, this cluster's own
+// name, nodes and keys between nodes, no join tokens; revocations of the state
+// that is replaced are carried over, and whatever was issued after the backup is
+// revoked, since that state is forgotten. The backup is verified whole before
+// anything is written to w. dir is a scratch folder, removed again.
+func Rewrite(r io.Reader, w io.Writer, dir string, o storage.Options, p Plan) (int64, error) {
+	in, err := newReader(r)
+	if err != nil {
+		return 0, err
+	}
+	cluster, _ := p.Now.Cluster()
+	if in.Header.Cluster != cluster.GetId() && !p.Foreign {
+		return 0, fmt.Errorf("%w: it says %q, this is %q; restore it with --foreign if that is meant", ErrForeign, in.Header.Cluster, cluster.GetId())
+	}
+	if in.Header.FeatureLevel > command.Level {
+		return 0, fmt.Errorf("the backup has feature level %d, this binary understands %d: start a newer one", in.Header.FeatureLevel, command.Level)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return 0, err
+	}
+	path := filepath.Join(dir, "scratch")
+	db, backup, err := build(path, o, in)
+	if err != nil {
+		return 0, errors.Join(fmt.Errorf("read the backup: %w", err), os.RemoveAll(dir))
+	}
+	size, err := rewrite(w, db, backup, in.Header, p)
+	return size, errors.Join(err, db.CloseDirty(), os.RemoveAll(dir))
+}
+
+func rewrite(w io.Writer, db *storage.DB, backup *state.View, header Header, p Plan) (int64, error) {
+	s := step{Batch: state.NewBatch(backup), index: p.Index, now: max(p.Clock, backup.Clock(), p.Now.Clock())}
+	defer s.Close()
+	s.SetClock(s.now)
+	s.SetEpoch(max(backup.Epoch(), p.Now.Epoch()) + 1)
+	s.SkipTo(max(backup.Head(), p.Now.Head(), p.Head) + HeadMargin)
+	s.SetLevel(uint32(p.Now.Counters().Level))
+	s.keepCluster(p.Now, p.Foreign)
+	if err := s.keepRevocations(backup, p.Now); err != nil {
+		return 0, err
+	}
+	for _, t := range s.Tenants() {
+		lifetime := max(longestOf(backup, t.GetId()), longestOf(p.Now, t.GetId()))
+		s.record(&state.Event{
+			Tenant: t.GetId(), Kind: "keymanager", Target: "resident",
+			// The backup's own second counts as after it: iat has no milliseconds.
+			DecidedAfter: header.Head, IssuedAfter: max(header.TakenAt/1000-1, 1),
+			ExpiresAt: s.now/1000 + lifetime + skew,
+		})
+		s.keysChanged(t.GetId())
+	}
+	v, err := s.Commit(p.Index, p.Now.Applied().Term)
+	if err != nil {
+		return 0, err
+	}
+	rows, err := db.Snapshot()
+	if err != nil {
+		return 0, err
+	}
+	flushed := make(chan struct{})
+	close(flushed) // the scratch store need not outlive this call
+	out := Snapshot{Header: headerOf(v), rows: rows, db: db, flushed: flushed}
+	out.Header.TakenAt = p.Clock
+	defer out.Release()
+	return out.WriteTo(w)
+}
+
+// longestOf is the longest life of any token of a tenant that v knows, in seconds.
+func longestOf(v *state.View, tenant string) int64 {
+	t, _ := v.Tenant(tenant)
+	seconds := longestLifetime(t, nil)
+	for after := ""; ; {
+		page := v.Clients(tenant, after, 1000)
+		for _, c := range page {
+			seconds = max(seconds, c.GetLongestLifetime())
+			after = c.GetId()
+		}
+		if len(page) == 0 {
+			return seconds
+		}
+	}
+}
+
+// keepCluster takes over what a backup must never bring: the cluster's name,
+// its nodes, the keys that they speak to each other with, operators' tokens. Of
+// the other shared keys, those that the cluster made or sealed anew since its own
+// backup are kept too, for what was hashed under them.
+func (s step) keepCluster(now *state.View, foreign bool) {
+	c, _ := now.Cluster()
+	c = cloneOf(c)
+	c.RestoredAt = s.now
+	s.PutCluster(c)
+	for _, n := range s.Nodes() {
+		s.DeleteNode(n.GetId())
+	}
+	for _, n := range now.Nodes() {
+		s.PutNode(n)
+	}
+	for _, name := range []string{"ca", "gossip", "gateway-gossip"} {
+		for _, k := range s.ClusterKeys(name) {
+			s.DeleteClusterKey(name, k.GetVersion())
+		}
+		if foreign {
+			for _, k := range now.ClusterKeys(name) {
+				s.PutClusterKey(k)
+			}
+		}
+	}
+	if !foreign {
+		for _, k := range now.AllClusterKeys() {
+			s.PutClusterKey(k)
+		}
+	}
+	s.DeleteAdminTokens()
+	now.AdminTokens(func(hash [32]byte, t *state.AdminToken) { s.PutAdminToken(hash, t) })
+	s.DeleteJoinTokens()
+}
+
+// keepRevocations carries over the revocations that the backup doesn't know.
+func (s step) keepRevocations(backup, now *state.View) error {
+	return now.Revocations(func(e *state.Event) {
+		if revocable(e.GetKind()) && (e.GetSeq() > backup.Head() || now.Epoch() != backup.Epoch()) {
+			s.record(e)
+		}
+	})
+}

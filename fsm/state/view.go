@@ -1,0 +1,286 @@
+// Package state holds the records of the replicated state, the layout of the
+// tables, the View that everyone reads and the Batch that Apply alone writes.
+//
+// Clients, keys, settings and the index of revocations are held in a persistent
+// tree in memory, fed by the same Batch that writes the store and published
+// with the applied index under one pointer (R20). The hot path reads that tree
+// and touches no disk.
+//
+// A View is immutable and safe for concurrent use; what it returns must not be
+// changed. A Batch belongs to the one goroutine that applies.
+//
+// Errors: storage.ErrNotFound when there is no such row; any other error means
+// that the store is damaged or closed.
+package state
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/keyraft/keyraft/storage"
+)
+
+// View is a read of the FSM state at one applied index. Rows that are not in
+// memory (opaque tokens, consumed values, events) are read from the store and
+// may be newer than the index, never older.
+type View struct {
+	applied  Applied
+	counters Counters
+	tree     *iradix.Tree[any]
+	db       *storage.DB
+}
+
+// Load reads the position and builds the tree of a store that was just opened.
+// An empty store gives a View at index 0.
+func Load(db *storage.DB) (*View, error) {
+	v := &View{db: db}
+	raw, err := db.Get(keyApplied)
+	switch {
+	case err == storage.ErrNotFound:
+	case err != nil:
+		return nil, fmt.Errorf("read the applied index: %w", err)
+	default:
+		if v.applied, err = decodeApplied(raw); err != nil {
+			return nil, err
+		}
+		raw, err = db.Get(keyCounters)
+		if err == nil {
+			v.counters, err = decodeCounters(raw)
+		}
+		if err != nil && err != storage.ErrNotFound { // none yet: all are zero
+			return nil, fmt.Errorf("read the counters: %w", err)
+		}
+	}
+	v.tree, err = loadTree(db)
+	return v, err
+}
+
+func loadTree(db *storage.DB) (*iradix.Tree[any], error) {
+	txn := iradix.New[any]().Txn()
+	err := db.Scan([]byte{firstInMemory}, []byte{lastInMemory + 1}, func(key, value []byte) error {
+		row, err := decodeInMemory(key, value)
+		if err != nil {
+			return err
+		}
+		txn.Insert(bytes.Clone(key), row)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("build the memory views: %w", err)
+	}
+	return txn.CommitOnly(), nil
+}
+
+// Applied is the position of this view.
+func (v *View) Applied() Applied { return v.applied }
+
+// Index is the Raft index of the last entry in this view.
+func (v *View) Index() uint64 { return v.applied.Index }
+
+// Head is the highest event seq, Epoch the history it belongs to.
+func (v *View) Head() uint64 { return v.counters.Head }
+
+// Epoch changes when a restore replaced the history.
+func (v *View) Epoch() uint64 { return v.counters.Epoch }
+
+// Counters are the numbers that belong to no table.
+func (v *View) Counters() Counters { return v.counters }
+
+// Clock is cluster time in milliseconds since 1970 UTC.
+func (v *View) Clock() int64 { return v.counters.Clock }
+
+// row reads one record of a table in memory.
+func row[T any](v *View, key []byte) (T, bool) {
+	got, ok := v.tree.Get(key)
+	if !ok {
+		var none T
+		return none, false
+	}
+	return got.(T), true
+}
+
+// rows calls fn for each record below prefix in key order, until fn says false.
+func rows[T any](v *View, prefix []byte, fn func(T) bool) {
+	it := v.tree.Root().Iterator()
+	it.SeekPrefix(prefix)
+	for _, got, ok := it.Next(); ok; _, got, ok = it.Next() {
+		if !fn(got.(T)) {
+			return
+		}
+	}
+}
+
+func all[T any](v *View, prefix []byte) []T {
+	var out []T
+	rows(v, prefix, func(r T) bool { out = append(out, r); return true })
+	return out
+}
+
+// Cluster is the cluster's own row; false before it was bootstrapped.
+func (v *View) Cluster() (*Cluster, bool) { return row[*Cluster](v, []byte{tableCluster}) }
+
+// Tenant returns one tenant.
+func (v *View) Tenant(id string) (*Tenant, bool) {
+	var buf [96]byte
+	return row[*Tenant](v, storage.AppendString(append(buf[:0], tableTenants), id))
+}
+
+// Tenants returns all tenants by id.
+func (v *View) Tenants() []*Tenant { return all[*Tenant](v, []byte{tableTenants}) }
+
+// Client returns one client.
+func (v *View) Client(tenant, id string) (*Client, bool) {
+	var buf [192]byte
+	return row[*Client](v, appendKey(buf[:0], tableClients, tenant, id))
+}
+
+// Clients returns up to limit clients of a tenant whose id is greater than after.
+func (v *View) Clients(tenant, after string, limit int) []*Client {
+	prefix := storage.Key(tableClients, tenant)
+	var out []*Client
+	it := v.tree.Root().Iterator()
+	it.SeekLowerBound(storage.AppendString(bytes.Clone(prefix), after))
+	for key, got, ok := it.Next(); ok && len(out) < limit && bytes.HasPrefix(key, prefix); key, got, ok = it.Next() {
+		if c := got.(*Client); after == "" || c.GetId() != after {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// SigningKeys returns the signing keys of a tenant by kid; an empty tenant: all.
+func (v *View) SigningKeys(tenant string) []*SigningKey {
+	if tenant == "" {
+		return all[*SigningKey](v, []byte{tableSigningKeys})
+	}
+	return all[*SigningKey](v, storage.Key(tableSigningKeys, tenant))
+}
+
+// SigningKey returns one signing key.
+func (v *View) SigningKey(tenant, kid string) (*SigningKey, bool) {
+	return row[*SigningKey](v, storage.Key(tableSigningKeys, tenant, kid))
+}
+
+// ClusterKeys returns the versions of a key that all nodes share, oldest first.
+func (v *View) ClusterKeys(name string) []*ClusterKey {
+	return all[*ClusterKey](v, storage.Key(tableClusterKeys, name))
+}
+
+// AllClusterKeys returns every version of every shared key.
+func (v *View) AllClusterKeys() []*ClusterKey { return all[*ClusterKey](v, []byte{tableClusterKeys}) }
+
+// Node returns one member of the cluster, removed ones included.
+func (v *View) Node(id string) (*Node, bool) { return row[*Node](v, storage.Key(tableNodes, id)) }
+
+// Nodes returns all members by id, removed ones included.
+func (v *View) Nodes() []*Node { return all[*Node](v, []byte{tableNodes}) }
+
+// JoinToken returns the join token with that hash.
+func (v *View) JoinToken(hash [32]byte) (*JoinToken, bool) {
+	return row[*JoinToken](v, storage.Key(tableJoinTokens, string(hash[:])))
+}
+
+// Gateway returns one registered gateway.
+func (v *View) Gateway(id string) (*Gateway, bool) {
+	return row[*Gateway](v, storage.Key(tableGateways, id))
+}
+
+// Gateways returns all registered gateways by id.
+func (v *View) Gateways() []*Gateway { return all[*Gateway](v, []byte{tableGateways}) }
+
+// GatewayByCredential returns the gateway whose credential has that hash.
+func (v *View) GatewayByCredential(hash [32]byte) (*Gateway, bool) {
+	id, ok := row[string](v, storage.Key(tableGatewaysByCred, string(hash[:])))
+	if !ok {
+		return nil, false
+	}
+	return v.Gateway(id)
+}
+
+// AdminToken returns the operator's token with that hash.
+func (v *View) AdminToken(hash [32]byte) (*AdminToken, bool) {
+	return row[*AdminToken](v, storage.Key(tableAdminTokens, string(hash[:])))
+}
+
+// Revoked reports whether a token that was decided on head and issued at iat
+// (seconds) is covered by a revocation of that target, and by which seq. A
+// token whose head is not known (a third party's) is given head 0.
+func (v *View) Revoked(tenant, issuer, kind, target string, head uint64, iat int64) (seq uint64, revoked bool) {
+	var buf [256]byte
+	if r, ok := row[Revocation](v, appendRevocationKey(buf[:0], tenant, issuer, kind, target, classAll)); ok && r.covers(head, iat) {
+		return r.Seq, true
+	}
+	r, ok := row[Revocation](v, appendRevocationKey(buf[:0], tenant, issuer, kind, target, classBefore))
+	if ok && r.covers(head, iat) {
+		return r.Seq, true
+	}
+	return 0, false
+}
+
+// covers compares heads: a revocation covers what was decided before its seq,
+// whatever any clock says. A moment counts only where one was named.
+func (r Revocation) covers(head uint64, iat int64) bool {
+	if head >= r.Seq || r.IssuedBefore != 0 && iat > r.IssuedBefore {
+		return false
+	}
+	return r.IssuedAfter == 0 || head > r.DecidedAfter || iat > r.IssuedAfter
+}
+
+// Opaque returns the row of an opaque token. The error is storage.ErrNotFound
+// when there is none.
+func (v *View) Opaque(minute uint64, hash [32]byte) (*OpaqueToken, error) {
+	raw, err := v.db.Get(opaqueKey(minute, hash))
+	if err != nil {
+		return nil, err
+	}
+	t := &OpaqueToken{}
+	if err := proto.Unmarshal(raw, t); err != nil {
+		return nil, fmt.Errorf("opaque token row: %w", err)
+	}
+	return t, nil
+}
+
+// DueMinute is the earliest minute of the expiry queue and of the opaque
+// tokens; false when nothing waits to expire.
+func (v *View) DueMinute() (minute uint64, any bool, err error) {
+	for _, table := range []byte{tableExpiry, tableOpaque} {
+		err = v.db.Scan([]byte{table}, []byte{table + 1}, func(key, _ []byte) error {
+			if m, _, ok := storage.CutUint64(key[1:]); ok && (!any || m < minute) {
+				minute, any = m, true
+			}
+			return storage.ErrStop
+		})
+		if err != nil {
+			return 0, false, err
+		}
+	}
+	return minute, any, nil
+}
+
+// AppliedIndex reads the position of a snapshot of the store.
+func AppliedIndex(s *storage.Snapshot) (uint64, error) {
+	raw, err := s.Get(keyApplied)
+	if errors.Is(err, storage.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	a, err := decodeApplied(raw)
+	return a.Index, err
+}
+
+// AdminTokens calls fn for each operator's token with its hash.
+func (v *View) AdminTokens(fn func(hash [32]byte, t *AdminToken)) {
+	it := v.tree.Root().Iterator()
+	it.SeekPrefix([]byte{tableAdminTokens})
+	for key, got, ok := it.Next(); ok; key, got, ok = it.Next() {
+		if hash, _, ok := storage.CutString(key[1:]); ok && len(hash) == 32 {
+			fn([32]byte([]byte(hash)), got.(*AdminToken))
+		}
+	}
+}

@@ -1,0 +1,256 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyraft/keyraft/gateway/wire"
+	"github.com/keyraft/keyraft/tokens/verify"
+)
+
+// quietGateway is one that believes itself in sync, without a node.
+func quietGateway(t testing.TB, change func(*Config)) (*Gateway, *ecdsa.PrivateKey) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Nodes: []string{"http://127.0.0.1:1"}, Credential: func(context.Context) (string, error) { return "x", nil }, MaxStaleness: time.Hour}
+	if change != nil {
+		change(&cfg)
+	}
+	g, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := "c1"
+	g.cluster.Store(&id)
+	doc := &wire.Keys{Cluster: id, Epoch: 1, Head: 1, Issuers: []wire.Issuer{{Tenant: "default", Issuer: "https://sts.example",
+		JWKS: verify.AppendJWKS(nil, []verify.Key{{ID: "k1", Alg: verify.ES256, Public: &private.PublicKey}})}}}
+	if err := g.setKeys(doc); err != nil {
+		t.Fatal(err)
+	}
+	g.proved(g.cfg.Clock.instant())
+	return g, private
+}
+
+func mint(t testing.TB, key *ecdsa.PrivateKey, n int) string {
+	t.Helper()
+	e := base64.RawURLEncoding
+	now := time.Now().Unix()
+	text := e.EncodeToString([]byte(`{"alg":"ES256","typ":"at+jwt","kid":"k1"}`)) + "." + e.EncodeToString(fmt.Appendf(nil,
+		`{"iss":"https://sts.example","sub":"orders","client_id":"orders","aud":"api","jti":"n1-1f2e3d4c-%d","scope":"read write","iat":%d,"exp":%d,"ev":"1.1","gid":"g-%d"}`, n, now, now+3600, n))
+	sum := sha256.Sum256([]byte(text))
+	r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text + "." + e.EncodeToString(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
+}
+
+// TestCacheKeepsItsBound: far more tokens than fit, and it stays in its bytes.
+func TestCacheKeepsItsBound(t *testing.T) {
+	t.Parallel()
+	c := newCache(*testHasher(), 1<<20)
+	for n := range 20_000 {
+		token := fmt.Sprint(strings.Repeat("x", n%900), n)
+		e := &entry{id: c.hash.sum([]byte(token)), token: token}
+		c.put(e)
+		if got := c.bytes.Load(); got > 1<<20 {
+			t.Fatalf("%d bytes after %d tokens, want %d at most", got, n, 1<<20)
+		}
+	}
+	live, bytes := int64(0), int64(0)
+	for i := range c.buckets {
+		for j := range c.buckets[i] {
+			if e := c.buckets[i][j].Load(); e != nil {
+				live++
+				bytes += e.size()
+			}
+		}
+	}
+	if live != c.entries.Load() || bytes != c.bytes.Load() || live < 300 {
+		t.Errorf("%d entries of %d bytes are there, %d of %d are counted", live, bytes, c.entries.Load(), c.bytes.Load())
+	}
+}
+
+// TestSameDigestOtherToken: the whole token is compared, not its digest alone.
+func TestSameDigestOtherToken(t *testing.T) {
+	t.Parallel()
+	c := newCache(*testHasher(), 1<<20)
+	c.put(&entry{id: digest{1, 2}, token: "one"})
+	if c.find(digest{1, 2}, "other") != nil {
+		t.Error("another token of the same digest is taken for it")
+	}
+	if c.find(digest{1, 2}, "one") == nil {
+		t.Error("the token itself is not found")
+	}
+}
+
+// TestPanicIsARefusal is G7's second half.
+func TestPanicIsARefusal(t *testing.T) {
+	t.Parallel()
+	g, key := quietGateway(t, nil)
+	token := mint(t, key, 1)
+	g.view.Store(&view{gen: 99}) // no keys: a programmer's mistake
+	who, err := g.Validate(context.Background(), Request{Token: token})
+	if who != nil || ReasonOf(err) != Internal {
+		t.Errorf("%v, %v, want a refusal", who, err)
+	}
+}
+
+func TestElapsedTakesTheLargest(t *testing.T) {
+	t.Parallel()
+	boot := time.Hour
+	c := Clock{Now: time.Now, Boot: func() time.Duration { return boot }}
+	at := c.instant()
+	boot += time.Minute
+	if got := c.elapsed(at, at.wall.Add(time.Second)); got != time.Minute {
+		t.Errorf("the boot clock ran a minute: %v", got)
+	}
+	if got := c.elapsed(at, at.wall.Add(2*time.Minute)); got != 2*time.Minute {
+		t.Errorf("the wall clock ran two: %v", got)
+	}
+	boot -= 2 * time.Minute
+	if got := c.elapsed(at, at.wall.Add(-time.Minute)); got != 0 {
+		t.Errorf("both went back: %v", got)
+	}
+	boot += 3 * time.Minute
+	if c.within(at, at.wall.Add(9*time.Second), 10*time.Second) {
+		t.Error("near the bound the boot clock is not asked")
+	}
+}
+
+func FuzzReadCache(f *testing.F) {
+	g, _ := quietGateway(f, nil)
+	g.view.Load().set.add(&g.cache.hash, &wire.Event{Seq: 1, Kind: "token", Target: "x"})
+	v := *g.view.Load()
+	v.head = 5
+	var b bytes.Buffer
+	if err := g.writeCache(&b, &v); err != nil {
+		f.Fatal(err)
+	}
+	if _, err := readCache(bytes.NewReader(b.Bytes()), 10); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Fuzz(func(t *testing.T, in []byte) {
+		sum := sha256.Sum256(in) // so that the fuzzer gets past the checksum
+		for _, file := range [][]byte{in, append(bytes.Clone(in), sum[:]...)} {
+			if c, err := readCache(bytes.NewReader(file), 10); err == nil && (c.keys == nil || len(c.records) > 10) {
+				t.Fatalf("%+v", c)
+			}
+		}
+	})
+}
+
+func FuzzParseIntrospection(f *testing.F) {
+	f.Add([]byte(`{"active":true,"aud":["a"],"exp":1,"ev":"1.2","cnf":{}}`))
+	f.Add([]byte(`{"active":false}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if answer, err := parseIntrospection(in); err == nil {
+			if c := answer.claims(); !*answer.Active || c.Own && answer.Event == "" {
+				t.Fatalf("%+v", answer)
+			}
+		}
+	})
+}
+
+// manyRevocations fills the gateway with a million that cover none of the tokens.
+func manyRevocations(b *testing.B, g *Gateway) {
+	b.Helper()
+	v := g.view.Load()
+	for n := range 1_000_000 {
+		v.set.add(&g.cache.hash, &wire.Event{Seq: 2, Tenant: "default", Issuer: "https://sts.example", Kind: "token", Target: fmt.Sprint("n2-", n)})
+	}
+}
+
+func BenchmarkValidateCachedHot(b *testing.B) {
+	g, key := quietGateway(b, nil)
+	manyRevocations(b, g)
+	tokens := make([]string, 64)
+	for i := range tokens {
+		tokens[i] = mint(b, key, i)
+	}
+	ctx := context.Background()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := range b.N {
+		if _, err := g.Validate(ctx, Request{Token: tokens[n%64]}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkValidateHeadMoved looks the targets up again at each hit.
+func BenchmarkValidateHeadMoved(b *testing.B) {
+	g, key := quietGateway(b, nil)
+	manyRevocations(b, g)
+	tokens := make([]string, 64)
+	for i := range tokens {
+		tokens[i] = mint(b, key, i)
+	}
+	ctx := context.Background()
+	next := *g.view.Load()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := range b.N {
+		if n%64 == 0 {
+			g.publish(next)
+		}
+		if _, err := g.Validate(ctx, Request{Token: tokens[n%64]}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkValidateUncached(b *testing.B) {
+	g, key := quietGateway(b, nil)
+	manyRevocations(b, g)
+	token := mint(b, key, 1)
+	ctx := context.Background()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		if _, err := g.Validate(ctx, Request{Token: token}); err != nil {
+			b.Fatal(err)
+		}
+		g.cache.drop(g.cache.find(g.cache.hash.sum([]byte(token)), token))
+	}
+}
+
+func BenchmarkRawVerify(b *testing.B) {
+	_, key := quietGateway(b, nil)
+	token := mint(b, key, 1)
+	sum := sha256.Sum256([]byte(token))
+	sig, err := ecdsa.SignASN1(rand.Reader, key, sum[:])
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		if !ecdsa.VerifyASN1(&key.PublicKey, sum[:], sig) {
+			b.Fatal("refused")
+		}
+	}
+}
+
+func BenchmarkTokenHash(b *testing.B) {
+	g, key := quietGateway(b, nil)
+	token := []byte(mint(b, key, 1))
+	b.SetBytes(int64(len(token)))
+	b.ReportAllocs()
+	for b.Loop() {
+		g.cache.hash.sum(token)
+	}
+}

@@ -1,0 +1,629 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/keyraft/keyraft/gateway"
+	"github.com/keyraft/keyraft/gateway/wire"
+	"github.com/keyraft/keyraft/tokens/verify"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestRevokedIsRefused is the whole story: a token passes, is revoked by each
+// kind, and is refused as soon as the head has arrived, cached or not.
+func TestRevokedIsRefused(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	g, _ := run(t, c.config(c.start()))
+	synced(t, g, c)
+	for kind, target := range map[string]string{
+		verify.KindToken: "j1", verify.KindGrant: "gr", verify.KindRoot: "ro", verify.KindClient: "cl",
+		verify.KindSubject: "su", verify.KindApplication: "ap",
+	} {
+		claim := map[string]string{"token": "jti", "grant": "gid", "root": "root", "client": "client_id", "subject": "sub", "application": "app"}[kind]
+		token, cold := c.mint(map[string]any{claim: target}), c.mint(map[string]any{claim: target})
+		want(t, g, token, "")
+		c.revoke(kind, target)
+		synced(t, g, c)
+		want(t, g, token, gateway.Revoked)
+		want(t, g, token, gateway.Revoked)
+		want(t, g, cold, gateway.Revoked)
+		want(t, g, c.mint(map[string]any{claim: target}), "") // minted after it
+	}
+}
+
+func TestIssuedBeforeSparesLaterTokens(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	now := time.Now().Unix()
+	old, young := c.mint(map[string]any{"iat": now - 100}), c.mint(map[string]any{"iat": now - 10})
+	c.append(wire.Event{Tenant: "default", Kind: "client", Target: "orders", IssuedBefore: now - 50, ExpiresAt: now + 3600})
+	c.append(wire.Event{Tenant: "other", Kind: "client", Target: "orders", ExpiresAt: now + 3600})
+	g, _ := run(t, c.config(c.start()))
+	synced(t, g, c)
+	want(t, g, old, gateway.Revoked)
+	want(t, g, young, "") // and the revocation of another tenant is not ours
+}
+
+// TestG1HeadNeverFalls: the node that was followed dies, the other one is
+// behind; the gateway waits for it and its head never falls.
+func TestG1HeadNeverFalls(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	a := c.start()
+	token := c.mint(nil)
+	for range 9 {
+		c.revoke("token", "other")
+	}
+	b := c.start()
+	b.limit.Store(5)
+	b.answer(func(w http.ResponseWriter, _ *http.Request) bool { // not up yet
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	cfg := c.config(a, b)
+	g, _ := run(t, cfg)
+	c.revoke("client", "orders")
+	synced(t, g, c)
+	head := g.Status().Head
+	b.instead.Store(nil)
+	a.stop()
+	asked := b.polls.Load()
+	until(t, "the node behind to be asked twice", func() bool { return b.polls.Load() > asked+1 })
+	if got := g.Status().Head; got != head {
+		t.Errorf("head went from %d to %d", head, got)
+	}
+	want(t, g, token, gateway.Revoked)
+	b.limit.Store(1 << 62)
+	until(t, "the node that caught up to be followed", func() bool { return g.Status().Node == b.srv.URL && g.Status().HeadAgeMS < 1000 })
+	want(t, g, token, gateway.Revoked)
+}
+
+// TestG2ReplayingNodeIsLeft: a node that answers behind is left for another.
+func TestG2ReplayingNodeIsLeft(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	a, b := c.start(), c.start()
+	c.revoke("token", "x")
+	g, _ := run(t, c.config(a, b))
+	synced(t, g, c)
+	for _, n := range []*testNode{a, b} {
+		if n.srv.URL == g.Status().Node {
+			n.limit.Store(0) // as after a restart, replaying
+		}
+	}
+	first := g.Status().Node
+	until(t, "a move to the other node", func() bool { s := g.Status(); return s.Node != first && s.Node != "" })
+	c.revoke("token", "y")
+	synced(t, g, c)
+}
+
+// TestG3CutAtEachByte: a long poll that is cut at any byte changes nothing, and
+// the next one goes on from where the gateway was.
+func TestG3CutAtEachByte(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	n := c.start()
+	g, _ := run(t, c.config(n))
+	synced(t, g, c)
+	token := c.mint(nil)
+	want(t, g, token, "")
+	head := g.Status().Head
+	for _, at := range []int{0, 20, 110, 130, 150, 1 << 20} {
+		n.answer(n.cut(at))
+		until(t, "a short poll to be cut", func() bool { return failures(g) > 0 })
+		c.revoke("token", "other")
+		failed := failures(g)
+		until(t, "a poll with news to be cut", func() bool { return failures(g) > failed+1 })
+		if got := g.Status().Head; got != head {
+			t.Fatalf("cut at %d: head moved from %d to %d", at, head, got)
+		}
+		n.instead.Store(nil)
+		synced(t, g, c)
+		head = g.Status().Head
+	}
+	c.revoke("client", "orders")
+	synced(t, g, c)
+	want(t, g, token, gateway.Revoked)
+}
+
+func failures(g *gateway.Gateway) (n int) {
+	for _, x := range g.Status().Nodes {
+		n += x.Failures
+	}
+	return n
+}
+
+// TestG3Pages: a delta in pages is taken in whole, and once.
+func TestG3Pages(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	n := c.start()
+	n.page.Store(3)
+	g, _ := run(t, c.config(n))
+	synced(t, g, c)
+	token := c.mint(nil)
+	for range 20 {
+		c.revoke("token", "other")
+	}
+	c.revoke("client", "orders")
+	synced(t, g, c)
+	want(t, g, token, gateway.Revoked)
+	if got := g.Status().Counts.Revocations; got != 2 {
+		t.Errorf("%d revocations, want 2: the same target again is one", got)
+	}
+}
+
+// TestG4CompactedAndHostile: 410 leads to the snapshot; what can't be true is
+// dropped whole, and the other node asked (GW-05).
+func TestG4Compacted(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	n := c.start()
+	g, _ := run(t, c.config(n))
+	synced(t, g, c)
+	token := c.mint(nil)
+	n.freeze()
+	until(t, "the frozen node to be given up", func() bool { return failures(g) > 0 })
+	c.revoke("client", "orders")
+	c.revoke("token", "x")
+	c.compact()
+	n.thaw()
+	synced(t, g, c)
+	want(t, g, token, gateway.Revoked)
+	if got := g.Status().Counts.Snapshots; got != 2 {
+		t.Errorf("%d snapshots, want 2", got)
+	}
+}
+
+func TestHostileNodeIsLeft(t *testing.T) {
+	t.Parallel()
+	delta := func(d *wire.Delta) []byte { return d.AppendProto(nil) }
+	event := func(seq uint64) wire.Event {
+		return wire.Event{Seq: seq, Tenant: "default", Kind: "client", Target: "orders"}
+	}
+	tests := []struct {
+		name, media string
+		status      int
+		body        []byte
+	}{
+		{"an event above its own head", wire.TypeProto, 200, delta(&wire.Delta{Epoch: 1, Head: 5, Items: []wire.Event{event(9)}})},
+		{"a head below what was asked for", wire.TypeProto, 200, delta(&wire.Delta{Epoch: 1, Head: 1})},
+		{"an event from before what was asked for", wire.TypeProto, 200, delta(&wire.Delta{Epoch: 1, Head: 9, Items: []wire.Event{event(1)}})},
+		{"an older epoch", wire.TypeProto, 200, delta(&wire.Delta{Epoch: 0, Head: 9})},
+		{"another cluster", wire.TypeProto, 200, delta(&wire.Delta{Cluster: "c2", Epoch: 1, Head: 9, Items: []wire.Event{event(9)}})},
+		{"a page of HTML", "text/html", 200, []byte("<html>")},
+		{"JSON that is called protobuf", wire.TypeProto, 200, []byte(`{"epoch":1,"head":9,"items":[]}`)},
+		{"a delta that is too long", wire.TypeProto, 200, make([]byte, wire.MaxDeltaBytes+1)},
+		{"a redirect", wire.TypeProto, 302, nil},
+		{"a failure", wire.TypeProto, 500, nil},
+		{"a refusal of no known name", "application/problem+json", 409, []byte(`{"code":"tired"}`)},
+		{"a refusal that is empty", "application/problem+json", 410, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				t.Error("the gateway followed a redirect")
+			}))
+			defer elsewhere.Close()
+			c := newCluster(t, "c1")
+			bad := c.start()
+			c.revoke("token", "a")
+			c.revoke("token", "b")
+			g, _ := run(t, c.config(bad))
+			synced(t, g, c)
+			token := c.mint(nil)
+			want(t, g, token, "")
+			bad.answer(func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != "/gateway/v1/revocations" {
+					return false
+				}
+				w.Header().Set("Content-Type", tt.media)
+				w.Header().Set("Location", elsewhere.URL)
+				w.WriteHeader(tt.status)
+				_, _ = w.Write(tt.body)
+				return true
+			})
+			c.revoke("token", "c") // wakes the long poll, so that no good answer is under way
+			until(t, "the answer to be dropped", func() bool { return failures(g) > 1 })
+			if h := g.Status().Head; h != 2 && h != 3 {
+				t.Errorf("head %d", h)
+			}
+			want(t, g, token, "")
+			bad.instead.Store(nil)
+			c.revoke("client", "orders")
+			synced(t, g, c)
+			want(t, g, token, gateway.Revoked)
+		})
+	}
+}
+
+// TestG5SnapshotAmidRevocations: revocations that come while a snapshot is on
+// its way are refused when the gateway has caught up, and old ones all the time.
+func TestG5SnapshotAmidRevocations(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	n := c.start()
+	early, late := c.mint(map[string]any{"client_id": "early"}), c.mint(map[string]any{"client_id": "late"})
+	c.revoke("client", "early")
+	g, _ := run(t, c.config(n))
+	synced(t, g, c)
+	n.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/snapshot") {
+			c.revoke("client", "late") // after the restore, while the stream is written
+			if got := reason(g, early); got != gateway.Revoked {
+				t.Errorf("during the snapshot the old revocation gives %q", got)
+			}
+		}
+		return false
+	})
+	c.restore()
+	until(t, "the new epoch", func() bool { return g.Status().Epoch == 2 })
+	synced(t, g, c)
+	want(t, g, early, gateway.Revoked) // the restored cluster has forgotten it, the gateway has not
+	want(t, g, late, gateway.Revoked)
+	want(t, g, c.mint(map[string]any{"client_id": "early"}), "")
+}
+
+func TestDamagedSnapshotIsNotTaken(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	n := c.start()
+	for i := range 100 {
+		c.revoke("token", string(rune('a'+i)))
+	}
+	n.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/snapshot") {
+			return false
+		}
+		rec := httptest.NewRecorder()
+		n.snapshot(rec)
+		_, _ = w.Write(rec.Body.Bytes()[:rec.Body.Len()-3])
+		return true
+	})
+	g, _ := run(t, c.config(n))
+	until(t, "the damaged snapshot to be dropped", func() bool { return g.Status().Counts.BadAnswers > 1 })
+	if s := g.Status(); s.Head != 0 || s.Counts.Revocations != 0 || s.State != gateway.Starting || !s.Refusing {
+		t.Errorf("something of it was taken: %+v", s)
+	}
+	want(t, g, c.mint(nil), gateway.NotSynced)
+	n.instead.Store(nil)
+	synced(t, g, c)
+	want(t, g, c.mint(nil), "")
+}
+
+// TestG6CacheFile: a restart resumes from the file; before the first contact the
+// fail mode decides; a file that is torn, foreign or from another time is dropped.
+func TestG6CacheFile(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	n := c.start()
+	cfg := c.config(n)
+	cfg.CacheFile = filepath.Join(t.TempDir(), "cache")
+	token, good := c.mint(nil), c.mint(map[string]any{"client_id": "other"})
+	c.revoke("client", "orders")
+	g, stop := run(t, cfg)
+	synced(t, g, c)
+	stop()
+	whole, err := os.ReadFile(cfg.CacheFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(cfg.CacheFile); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v, want 0600", st.Mode(), err)
+	}
+	open := func(t *testing.T, change func(*gateway.Config)) *gateway.Gateway {
+		t.Helper()
+		cfg := cfg
+		if change != nil {
+			change(&cfg)
+		}
+		g, err := gateway.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	g = open(t, nil)
+	if s := g.Status(); !s.FromCacheFile || s.Head != 1 || !s.Refusing || s.State != gateway.Starting {
+		t.Errorf("before the first contact: %+v", s)
+	}
+	want(t, g, good, gateway.NotSynced)
+	g = open(t, func(c *gateway.Config) { c.FailMode = gateway.FailOpen })
+	want(t, g, token, gateway.Revoked) // open lets good ones pass, not this one
+	want(t, g, good, "")
+	if s := g.Status(); s.Refusing || s.Counts.AcceptedStale == 0 {
+		t.Errorf("fail-open does not say what it does: %+v", s)
+	}
+
+	g, stop = run(t, cfg)
+	synced(t, g, c)
+	if got := g.Status().Counts.Snapshots; got != 0 {
+		t.Errorf("%d snapshots were loaded, want 0: the file says where to go on", got)
+	}
+	want(t, g, token, gateway.Revoked)
+	stop()
+
+	dropped := func(t *testing.T, what string, content []byte, change func(*gateway.Config)) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "cache")
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g := open(t, func(c *gateway.Config) {
+			c.CacheFile = file
+			if change != nil {
+				change(c)
+			}
+		})
+		if s := g.Status(); s.FromCacheFile || s.Head != 0 || s.Counts.Revocations != 0 {
+			t.Errorf("%s was taken: %+v", what, s)
+		}
+	}
+	for at := 0; at < len(whole); at += 7 {
+		dropped(t, "a torn file", whole[:at], nil)
+		flipped := append([]byte(nil), whole...)
+		flipped[at] ^= 4
+		dropped(t, "a flipped file", flipped, nil)
+	}
+	dropped(t, "a file with something behind it", append(append([]byte(nil), whole...), 0), nil)
+	dropped(t, "a file of another cluster", whole, func(c *gateway.Config) { c.Cluster = "c2" })
+	at := func(d time.Duration) func(*gateway.Config) {
+		return func(c *gateway.Config) {
+			k := newClock()
+			k.wall.Store(int64(d))
+			c.Clock = k.clock()
+		}
+	}
+	dropped(t, "a file of the day before yesterday", whole, at(48*time.Hour))
+	dropped(t, "a file from the future", whole, at(-time.Hour))
+}
+
+// TestG6ForeignAndFutureCacheMeetTheCluster: what only the first contact can
+// tell about a cache file.
+func TestG6ForeignAndFutureCacheMeetTheCluster(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	cfg := c.config(c.start())
+	cfg.CacheFile = filepath.Join(t.TempDir(), "cache")
+	for range 9 {
+		c.revoke("client", "orders")
+	}
+	g, stop := run(t, cfg)
+	synced(t, g, c)
+	stop()
+
+	future := newCluster(t, "c1") // the same cluster, lost and begun again without a new epoch
+	cfg.Nodes = future.config(future.start()).Nodes
+	g, stop = run(t, cfg)
+	synced(t, g, future)
+	if s := g.Status(); s.Counts.Revocations != 1 {
+		t.Errorf("the revocations of the file are gone: %+v", s.Counts)
+	}
+	stop()
+
+	foreign := newCluster(t, "c9")
+	cfg.Nodes = foreign.config(foreign.start()).Nodes
+	g, _ = run(t, cfg)
+	synced(t, g, foreign)
+	if s := g.Status(); s.Cluster != "c9" || s.Counts.Revocations != 0 {
+		t.Errorf("two clusters were merged: %+v", s)
+	}
+}
+
+// TestG7FailMode: all nodes gone for longer than the bound.
+func TestG7FailMode(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []gateway.FailMode{gateway.FailClosed, gateway.FailOpen} {
+		t.Run(string(mode), func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t, "c1")
+			n := c.start()
+			k := newClock()
+			cfg := c.config(n)
+			cfg.FailMode, cfg.Clock = mode, k.clock()
+			cfg.MaxStaleness = 20 * time.Second
+			g, _ := run(t, cfg)
+			c.revoke("client", "bad")
+			bad, good := c.mint(map[string]any{"client_id": "bad", "ev": "1.0"}), c.mint(nil)
+			synced(t, g, c)
+			n.stop()
+			k.sleep(15 * time.Second)
+			want(t, g, good, "") // within the bound
+			k.sleep(6 * time.Second)
+			s := g.Status()
+			if s.State != gateway.StaleNow || s.HeadAgeMS < 20000 {
+				t.Errorf("status %+v", s)
+			}
+			if mode == gateway.FailClosed {
+				for range 100 {
+					want(t, g, good, gateway.Stale)
+				}
+				want(t, g, bad, gateway.Stale)
+				return
+			}
+			want(t, g, good, "")
+			want(t, g, bad, gateway.Revoked)
+		})
+	}
+}
+
+// TestP6PauseCounts: the machine sleeps, so Go's monotonic clock stands still;
+// the boot clock and the wall clock do not. The first decision afterwards is a
+// refusal, whatever an answer says that was on its way before the pause.
+func TestP6PauseCounts(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	n := c.start()
+	k := newClock()
+	cfg := c.config(n)
+	cfg.Clock = k.clock()
+	g, _ := run(t, cfg)
+	synced(t, g, c)
+	token := c.mint(nil)
+	want(t, g, token, "")
+	n.freeze()
+	until(t, "no poll to be answered any more", func() bool { return failures(g) > 0 })
+	k.sleep(time.Minute)
+	want(t, g, token, gateway.Stale)
+	n.thaw()
+	until(t, "a poll sent after the pause", func() bool { return reason(g, token) == "" })
+}
+
+// TestG8ForgedHead is in gossip_test.go.
+
+// TestG10TwoClusters: a gateway that is pointed at two clusters stays with one.
+func TestG10TwoClusters(t *testing.T) {
+	t.Parallel()
+	ours, theirs := newCluster(t, "c1"), newCluster(t, "c2")
+	theirs.revoke("client", "orders")
+	a, b := ours.start(), theirs.start()
+	cfg := ours.config(a, b)
+	cfg.Cluster = "c1"
+	g, _ := run(t, cfg)
+	synced(t, g, ours)
+	token := ours.mint(nil)
+	a.freeze()
+	until(t, "the other cluster's node to be tried", func() bool { return b.jwks.Load() > 0 && failures(g) > 1 })
+	want(t, g, token, "")
+	if s := g.Status(); s.Cluster != "c1" || s.Counts.Revocations != 0 {
+		t.Errorf("something of the other cluster was taken: %+v", s)
+	}
+	a.thaw()
+	ours.revoke("client", "orders")
+	synced(t, g, ours)
+	want(t, g, token, gateway.Revoked)
+}
+
+// TestG12CredentialRenewed: the credential is revoked while a long poll waits;
+// the gateway says so, and takes the new one from the file without a restart.
+func TestG12CredentialRenewed(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	n := c.start()
+	cfg := c.config(n)
+	g, _ := run(t, cfg)
+	synced(t, g, c)
+	start := time.Now()
+	c.mu.Lock()
+	c.credential = "second"
+	c.mu.Unlock()
+	until(t, "the gateway to say why", func() bool { return strings.Contains(g.Status().Problem, "credential") })
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("the long poll ended after %v, want 5 s at most", took)
+	}
+	if s := g.Status().Problem; strings.Contains(s, "first") || strings.Contains(s, "second") {
+		t.Errorf("the credential stands in %q", s)
+	}
+	if err := os.WriteFile(cfg.CredentialFile, []byte("second\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.revoke("token", "x")
+	synced(t, g, c)
+	if p := g.Status().Problem; p != "" {
+		t.Errorf("it still says %q", p)
+	}
+}
+
+// TestSilentNodeIsLeftWithinTwoSeconds: SIGSTOP keeps connections open.
+func TestSilentNodeIsLeftWithinTwoSeconds(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	nodes := []*testNode{c.start(), c.start()}
+	g, _ := run(t, c.config(nodes...))
+	synced(t, g, c)
+	for i, n := range nodes {
+		if n.srv.URL == g.Status().Node {
+			start := time.Now()
+			n.freeze()
+			until(t, "a move to the other node", func() bool { return g.Status().Node == nodes[1-i].srv.URL })
+			if took := time.Since(start); took > 2500*time.Millisecond { // 2 s, and a loaded machine's half
+				t.Errorf("the silent node was left after %v, want 2 s", took)
+			}
+			break
+		}
+	}
+	c.revoke("token", "x")
+	synced(t, g, c)
+}
+
+// TestKeysEvent: a rotation arrives in the delta, with and without its keys.
+func TestKeysEvent(t *testing.T) {
+	t.Parallel()
+	for _, with := range []bool{true, false} {
+		c := newCluster(t, "c1")
+		g, _ := run(t, c.config(c.start()))
+		synced(t, g, c)
+		old := c.mint(nil)
+		want(t, g, old, "")
+		c.mu.Lock()
+		c.addKey("k2")
+		c.published = 2
+		e := wire.Event{Tenant: "default", Issuer: issuer, Kind: wire.KindKeys}
+		if with {
+			e.Data = c.jwks()
+		}
+		c.mu.Unlock()
+		c.append(e)
+		until(t, "two keys", func() bool { return g.Status().Counts.Keys == 2 })
+		want(t, g, c.mint(nil), "")
+		want(t, g, old, "")
+		if got := g.Status().Counts.KeyRefreshes; got != 0 {
+			t.Errorf("%d refreshes by unknown kid, want 0", got)
+		}
+		c.mu.Lock()
+		c.keys, c.published = c.keys[1:], 1 // emergency: the first one is gone
+		e.Data = c.jwks()
+		c.mu.Unlock()
+		c.append(e)
+		until(t, "one key", func() bool { return g.Status().Counts.Keys == 1 })
+		want(t, g, old, gateway.UnknownKey) // cached before, refused now
+	}
+}
+
+// TestY3UnknownKey: one refresh in a while, whatever comes.
+func TestY3UnknownKey(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	n := c.start()
+	g, _ := run(t, c.config(n))
+	synced(t, g, c)
+	good := c.mint(nil)
+	c.mu.Lock()
+	c.addKey("k2")
+	c.published = 2 // no event: the first token of the new key comes earlier
+	c.mu.Unlock()
+	want(t, g, c.mint(nil), "")
+	before := n.jwks.Load()
+	forged := &signingKey{"", c.keys[0].private}
+	for i := range 200 {
+		forged.id = fmt.Sprint("random-", i)
+		want(t, g, sign(t, forged, "at+jwt", map[string]any{"iss": issuer, "exp": time.Now().Unix() + 60}), gateway.UnknownKey)
+	}
+	if got := n.jwks.Load() - before; got > 1 {
+		t.Errorf("%d refreshes for 200 unknown kids, want one at most", got)
+	}
+	want(t, g, good, "")
+}
+
+func TestRunTwiceIsRefused(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	g, _ := run(t, c.config(c.start()))
+	synced(t, g, c)
+	if err := g.Run(context.Background()); err == nil {
+		t.Error("taken")
+	}
+}

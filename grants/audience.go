@@ -1,0 +1,43 @@
+package grants
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/keyraft/keyraft/internal/oauth"
+)
+
+// maxTargets bounds the resources and audiences of one request.
+const maxTargets = 16
+
+// targets returns the audience that a request names: its resource (RFC 8707 §2) and
+// audience (RFC 8693 §2.1) parameters, each registered for the client, in order,
+// each once. Nil when it names none. The error is invalid_target.
+func targets(form Form, registered []string) ([]string, error) {
+	resources, audiences := form.All("resource"), form.All("audience")
+	if len(resources) == 0 && len(audiences) == 0 {
+		return nil, nil
+	}
+	if len(resources)+len(audiences) > maxTargets {
+		return nil, oauth.InvalidTarget.Withf("at most %d resources and audiences in one request", maxTargets)
+	}
+	var out []string
+	for i, target := range slices.Concat(resources, audiences) {
+		if i < len(resources) && !resourceURI(target) {
+			return nil, oauth.InvalidTarget.With("resource must be an absolute URI without a fragment")
+		}
+		if !slices.Contains(registered, target) {
+			return nil, oauth.InvalidTarget.Withf("%.200s is not registered as a resource of the client", target)
+		}
+		if !slices.Contains(out, target) {
+			out = append(out, target)
+		}
+	}
+	return out, nil
+}
+
+func resourceURI(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.IsAbs() && !strings.Contains(s, "#")
+}

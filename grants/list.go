@@ -1,0 +1,21 @@
+package grants
+
+import "github.com/keyraft/keyraft/internal/oauth"
+
+// All are the grants that the token endpoint serves: one line each.
+func All() []Grant {
+	return []Grant{
+		clientCredentials{},
+	}
+}
+
+// Types are the values of grant_type that All serves, for discovery and for the
+// rules of registration.
+func Types() []oauth.GrantType {
+	all := All()
+	types := make([]oauth.GrantType, len(all))
+	for i, g := range all {
+		types[i] = g.Type()
+	}
+	return types
+}

@@ -1,0 +1,203 @@
+package grants
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens"
+)
+
+// Pipeline is the token endpoint's rule.
+type Pipeline struct {
+	cfg    Config
+	grants map[string]Grant
+	pool   sync.Pool // *exchange
+}
+
+// exchange is what one request needs on its way, pooled.
+type exchange struct {
+	in     Input
+	out    Decision
+	claims tokens.Claims
+	one    [1]string // the default audience
+}
+
+// New checks the configuration and the list of grants.
+func New(cfg Config) (*Pipeline, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if cfg.Grants == nil {
+		cfg.Grants = All()
+	}
+	p := &Pipeline{cfg: cfg, grants: make(map[string]Grant, len(cfg.Grants))}
+	for _, g := range cfg.Grants {
+		if g.Type() == "" || p.grants[string(g.Type())] != nil {
+			return nil, fmt.Errorf("grants: the grant type %q is empty or listed twice", g.Type())
+		}
+		p.grants[string(g.Type())] = g
+	}
+	p.pool.New = func() any { return new(exchange) }
+	return p, nil
+}
+
+// Token answers one token request on v, which is at least Local: out.Token is filled
+// from its start.
+func (p *Pipeline) Token(ctx context.Context, v *state.View, req *Request, out *Answer) error {
+	grant, err := p.grant(req.GrantType)
+	if err == nil {
+		x := p.pool.Get().(*exchange)
+		err = p.serve(ctx, v, grant, req, x, out)
+		*x = exchange{}
+		p.pool.Put(x)
+	}
+	if p.cfg.Observe != nil {
+		p.observe(grant, err)
+	}
+	return err
+}
+
+func (p *Pipeline) grant(name string) (Grant, error) {
+	if name == "" {
+		return nil, oauth.InvalidRequest.With("grant_type is missing")
+	}
+	grant := p.grants[name]
+	if grant == nil {
+		return nil, oauth.UnsupportedGrantType.With("this grant_type is not served here; discovery lists what is")
+	}
+	return grant, nil
+}
+
+// serve authenticates once, for its one-time values are used up then, and decides at
+// most twice: once more, on a fresh view, when what it decided on had changed before
+// the commit, or when it would refuse what a fresher record allows.
+func (p *Pipeline) serve(ctx context.Context, v *state.View, grant Grant, req *Request, x *exchange, out *Answer) error {
+	f := grant.Freshness()
+	if f != state.Local {
+		fresh, err := p.cfg.View(ctx, f)
+		if err != nil {
+			return err
+		}
+		v = fresh
+		req.Credentials.Linearizable = f.IsLinearizable()
+	}
+	client, v, err := p.cfg.Clients.Authenticate(ctx, v, &req.Credentials)
+	if err != nil {
+		return err
+	}
+	tenant, _ := v.Tenant(client.GetTenant())
+	err = p.decide(ctx, v, tenant, client, grant, req, x, out)
+	changed := moved(err)
+	if err == nil || !changed && !(byRecord(err) && !f.IsLinearizable()) {
+		return err
+	}
+	fresh, viewErr := p.cfg.View(ctx, state.Linearizable)
+	if viewErr != nil {
+		return viewErr
+	}
+	freshTenant, _ := fresh.Tenant(client.GetTenant())
+	freshClient, _ := fresh.Client(client.GetTenant(), client.GetId())
+	if !changed && freshTenant == tenant && freshClient == client {
+		return err
+	}
+	err = p.decide(ctx, fresh, freshTenant, freshClient, grant, req, x, out)
+	if moved(err) {
+		return oauth.TemporarilyUnavailable.With("the client is being changed at the same time; try again").WithRetryAfter(1)
+	}
+	return err
+}
+
+// moved tells that a commit was refused because what it was decided on had changed.
+func moved(err error) bool {
+	return errors.Is(err, command.Stale) || errors.Is(err, command.EpochChanged)
+}
+
+// byRecord tells a refusal that rests on the client's or the tenant's record.
+func byRecord(err error) bool {
+	return errors.Is(err, oauth.InvalidClient) || errors.Is(err, oauth.UnauthorizedClient) ||
+		errors.Is(err, oauth.InvalidScope) || errors.Is(err, oauth.InvalidTarget)
+}
+
+// decide is the gate, the grant's own decision and the token, on one view.
+func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, grant Grant, req *Request, x *exchange, out *Answer) error {
+	if err := gate(tenant, client, grant.Type()); err != nil {
+		return err
+	}
+	issuer, err := p.cfg.Keys.Issuer(v, tenant.GetId())
+	if err != nil {
+		return err
+	}
+	audience, err := targets(req.Form, client.GetResources())
+	if err != nil {
+		return err
+	}
+	if audience == nil {
+		x.one[0] = issuer
+		if a := tenant.GetSettings().GetDefaultAudience(); a != "" {
+			x.one[0] = a
+		}
+		audience = x.one[:]
+	}
+	x.in = Input{View: v, Tenant: tenant, Client: client, Issuer: issuer, Scope: req.Scope, Audience: audience, Form: req.Form}
+	x.out = Decision{Audience: audience, Lifetime: tokens.Lifetime(tenant, client)}
+	if err := grant.Authorize(ctx, &x.in, &x.out); err != nil {
+		return err
+	}
+	return p.mint(ctx, v, tenant, client, x, out)
+}
+
+func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, x *exchange, out *Answer) error {
+	d, now := &x.out, p.cfg.Now().Unix()
+	life := min(max(d.Lifetime, 1), tokens.MaxLifetime) // whatever a record says (TOK-46)
+	x.claims = tokens.Claims{
+		Tenant: tenant.GetId(), Subject: d.Subject, ClientID: client.GetId(), Scope: d.Scope, Audience: d.Audience,
+		Grant: d.Grant, Root: d.Root, Application: client.GetApplication(),
+		IssuedAt: now, Expires: now + life, Alg: client.GetSigningAlg(),
+	}
+	if x.claims.Alg == "" {
+		x.claims.Alg = tenant.GetSettings().GetSigningAlg()
+	}
+	var err error
+	if client.GetAccessTokenFormat() == formatOpaque {
+		out.Token, err = p.cfg.Opaque.AppendToken(ctx, out.Token[:0], v, tenant, client, &x.claims)
+	} else {
+		out.Token, err = p.cfg.Minter.AppendJWT(ctx, out.Token[:0], v, &x.claims)
+	}
+	if err != nil {
+		return err
+	}
+	// The proof that this node's state is fresh is looked at once more: a node that
+	// was paused while it signed must not hand the token out (R13).
+	if _, err := p.cfg.View(ctx, state.Local); err != nil {
+		return err
+	}
+	out.ExpiresIn, out.Scope = life, d.Scope
+	return nil
+}
+
+const formatOpaque = "opaque"
+
+func (p *Pipeline) observe(grant Grant, err error) {
+	var name oauth.GrantType
+	if grant != nil {
+		name = grant.Type()
+	}
+	var refusal *oauth.Error
+	switch {
+	case err == nil:
+		p.cfg.Observe(name, "ok")
+	case errors.As(err, &refusal):
+		p.cfg.Observe(name, string(refusal.Code()))
+	case errors.Is(err, command.ErrUnavailable):
+		p.cfg.Observe(name, string(oauth.TemporarilyUnavailable))
+	case errors.Is(err, command.ErrOutcomeUnknown):
+		p.cfg.Observe(name, string(oauth.OutcomeUnknown))
+	default:
+		p.cfg.Observe(name, string(oauth.ServerError))
+	}
+}

@@ -1,0 +1,65 @@
+package oauthapi
+
+import (
+	"github.com/valyala/fasthttp"
+
+	"github.com/keyraft/keyraft/clients"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/httpapi"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens"
+)
+
+// introspect answers POST /oauth2/introspect (RFC 7662). Its view is linearizable,
+// so a token that was revoked before the request began is never active (I2).
+type introspect struct {
+	clients *clients.Authenticator
+	tokens  *tokens.Introspector
+	bearer  func(v *state.View, token string) (tokens.Caller, error)
+}
+
+func (h *introspect) serve(c *fasthttp.RequestCtx, v *state.View) error {
+	form, err := httpapi.Form(c)
+	if err != nil {
+		return err
+	}
+	caller, v, err := h.caller(c, v, &form)
+	if err != nil {
+		return err
+	}
+	token := form.Get("token")
+	if token == "" {
+		return oauth.InvalidRequest.With("token is missing")
+	}
+	answer, err := h.tokens.Introspect(v, &caller, token) // token_type_hint is not needed (§2.1)
+	if err != nil {
+		return err
+	}
+	c.SetStatusCode(fasthttp.StatusOK)
+	c.SetContentType("application/json")
+	c.SetBody(answer.AppendJSON(make([]byte, 0, 512)))
+	return nil
+}
+
+// caller tells who asks: a gateway or an operator by bearer token, or a client that
+// proves who it is. A public client proves nothing, so it gets nothing (INT-01).
+func (h *introspect) caller(c *fasthttp.RequestCtx, v *state.View, form *httpapi.Values) (tokens.Caller, *state.View, error) {
+	r := credentials(c, form)
+	r.Linearizable = true
+	if isBearer(r.Authorization) && r.Secret == "" && r.Assertion == "" && r.AssertionType == "" {
+		token, err := httpapi.Bearer(c)
+		if err != nil {
+			return tokens.Caller{}, nil, err
+		}
+		caller, err := h.bearer(v, token)
+		return caller, v, err
+	}
+	client, v, err := h.clients.Authenticate(httpapi.Context(c), v, &r)
+	if err != nil {
+		return tokens.Caller{}, nil, err
+	}
+	if client.GetAuthMethod() == string(oauth.AuthNone) {
+		return tokens.Caller{}, nil, oauth.InvalidClient.With("introspection needs a client that proves who it is; register it as confidential")
+	}
+	return tokens.Caller{Client: client}, v, nil
+}

@@ -1,0 +1,121 @@
+// Package oauthapi serves the OAuth endpoints: token (RFC 6749), introspection (RFC
+// 7662), revocation (RFC 7009), JWKS (RFC 7517) and discovery (RFC 8414, OpenID
+// Connect Discovery), one file each. Each handler decodes, asks the room that
+// decides, and encodes; none decides by itself.
+//
+// The freshness of each one's view stands in the table that Routes returns; for the
+// token endpoint the grant adds its own. Handlers are safe for concurrent use.
+//
+// Errors: *oauth.Error of the rooms; Translate turns what a proposal may meet into
+// one, for the server's configuration.
+package oauthapi
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/keyraft/keyraft/clients"
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/grants"
+	"github.com/keyraft/keyraft/httpapi"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/internal/seal"
+	"github.com/keyraft/keyraft/tokens"
+)
+
+// Paths of the endpoints below a tenant's issuer.
+const (
+	TokenPath      = "/oauth2/token"
+	IntrospectPath = "/oauth2/introspect"
+	RevokePath     = "/oauth2/revoke"
+	JWKSPath       = "/oauth2/jwks"
+	OpenIDPath     = "/.well-known/openid-configuration"
+	MetadataPath   = "/.well-known/oauth-authorization-server"
+)
+
+// Deps are the rooms that decide.
+type Deps struct {
+	Pipeline     *grants.Pipeline
+	Clients      *clients.Authenticator
+	Keys         *tokens.SigningKeys
+	Introspector *tokens.Introspector
+	Revoker      *tokens.Revoker
+	View         func(ctx context.Context, f state.Freshness) (*state.View, error)
+	Grants       []oauth.GrantType // those that the pipeline serves, for discovery
+	// Bearer tells who shows a bearer token that is no access token: a gateway by its
+	// credential, an operator by an admin token. The error is oauth.InvalidToken.
+	Bearer func(v *state.View, token string) (tokens.Caller, error)
+	// JWKSCache is how long answers of JWKS and discovery may be cached; 0: five
+	// minutes. The key job must know the same one.
+	JWKSCache time.Duration
+}
+
+// Routes are the endpoints' lines of the routing table.
+func Routes(d Deps) ([]httpapi.Route, error) {
+	if d.Pipeline == nil || d.Clients == nil || d.Keys == nil || d.Introspector == nil || d.Revoker == nil ||
+		d.View == nil || d.Bearer == nil || len(d.Grants) == 0 {
+		return nil, errors.New("oauthapi: every member of Deps but JWKSCache is needed")
+	}
+	if d.JWKSCache == 0 {
+		d.JWKSCache = tokens.DefaultJWKSCache
+	}
+	if d.JWKSCache < time.Second {
+		return nil, errors.New("oauthapi: JWKSCache must be a second or more")
+	}
+	token, published := newToken(d.Pipeline), newPublished(&d)
+	return []httpapi.Route{
+		// The grant asks for more than Local where it must (grants.Grant.Freshness).
+		{Method: "POST", Path: TokenPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: token.serve},
+		{Method: "POST", Path: IntrospectPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&introspect{d.Clients, d.Introspector, d.Bearer}).serve},
+		// Linearizable, or a token that another node has just issued were unknown here.
+		{Method: "POST", Path: RevokePath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&revoke{d.Clients, d.Revoker}).serve},
+		{Method: "GET", Path: JWKSPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.jwks},
+		{Method: "GET", Path: OpenIDPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.metadata},
+		// RFC 8414 §3.1 puts the well-known part before the issuer's path; clients of
+		// other servers look behind it.
+		{Method: "GET", Path: MetadataPath, Also: []string{MetadataPath + "/t/{tenant}"}, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.metadata},
+	}, nil
+}
+
+// credentials gathers what a request holds to prove who its client is.
+func credentials(c *fasthttp.RequestCtx, form *httpapi.Values) clients.Request {
+	return clients.Request{
+		Tenant:        httpapi.Tenant(c),
+		Authorization: string(c.Request.Header.Peek(fasthttp.HeaderAuthorization)),
+		ID:            form.Get("client_id"),
+		Secret:        form.Get("client_secret"),
+		Assertion:     form.Get("client_assertion"),
+		AssertionType: form.Get("client_assertion_type"),
+	}
+}
+
+// isBearer tells whether the Authorization header is of the scheme Bearer.
+func isBearer(authorization string) bool {
+	scheme, _, found := strings.Cut(authorization, " ")
+	return found && strings.EqualFold(scheme, "Bearer")
+}
+
+// retryAfter is what a client is told to wait, in seconds, while there is no leader:
+// an election takes about that long.
+const retryAfter = 1
+
+// Translate turns what a proposal or a bounded pool may meet into the answer for it;
+// nil for any other error. For httpapi.Config.Translate.
+func Translate(err error) error {
+	switch {
+	case errors.Is(err, command.ErrOutcomeUnknown):
+		return oauth.OutcomeUnknown.With(command.ErrOutcomeUnknown.Error()).WithRetryAfter(retryAfter)
+	case errors.Is(err, command.ErrUnavailable):
+		return oauth.TemporarilyUnavailable.With(command.ErrUnavailable.Error()).WithRetryAfter(retryAfter)
+	case errors.Is(err, seal.ErrBusy):
+		return oauth.TemporarilyUnavailable.With(seal.ErrBusy.Error()).WithRetryAfter(retryAfter)
+	case errors.Is(err, command.EpochChanged):
+		return oauth.TemporarilyUnavailable.With("the cluster was restored at this moment; try again").WithRetryAfter(retryAfter)
+	}
+	return nil
+}

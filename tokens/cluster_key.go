@@ -1,0 +1,124 @@
+package tokens
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/seal"
+)
+
+// Names of the cluster keys that this room uses.
+const (
+	KeyHash = "hash" // what is stored of secrets and opaque tokens
+	KeyTag  = "tag"  // the tag in opaque tokens
+)
+
+const clusterKeyActive = "active"
+
+// SealLabel is the label under which a version of a cluster key is sealed, so that
+// no sealed value passes for another.
+func SealLabel(name string, version uint32) string {
+	return fmt.Sprintf("cluster-key/%s/%d", name, version)
+}
+
+// NewClusterKey makes a random 256-bit key that all nodes share, sealed and active.
+func NewClusterKey(ring *seal.Keyring, name string, version uint32, now time.Time) (*state.ClusterKey, error) {
+	k := seal.Generate()
+	sealed, err := ring.Seal(SealLabel(name, version), k[:])
+	if err != nil {
+		return nil, fmt.Errorf("seal cluster key %q: %w", name, err)
+	}
+	return &state.ClusterKey{Name: name, Version: version, Sealed: sealed, Status: clusterKeyActive, CreatedAt: now.UnixMilli()}, nil
+}
+
+// ClusterKeys unseals the keys that all nodes share and keeps them: a version's
+// contents never change within an epoch, so nothing is ever unsealed twice.
+type ClusterKeys struct {
+	ring *seal.Keyring
+	mu   sync.Mutex // of those who add
+	keys atomic.Pointer[map[clusterKeyName]*seal.Key]
+}
+
+type clusterKeyName struct {
+	epoch   uint64 // a restore may bring another key of the same name and version
+	name    string
+	version uint32
+}
+
+// NewClusterKeys makes an empty cache over the node's keyring.
+func NewClusterKeys(ring *seal.Keyring) *ClusterKeys {
+	k := &ClusterKeys{ring: ring}
+	k.keys.Store(&map[clusterKeyName]*seal.Key{})
+	return k
+}
+
+// Newest is the key of the newest active version: the one that hashes or tags.
+func (k *ClusterKeys) Newest(v *state.View, name string) (*seal.Key, uint32, error) {
+	versions := v.ClusterKeys(name)
+	for i := len(versions) - 1; i >= 0; i-- {
+		if versions[i].GetStatus() == clusterKeyActive {
+			key, err := k.open(v.Epoch(), versions[i])
+			return key, versions[i].GetVersion(), err
+		}
+	}
+	return nil, 0, fmt.Errorf("the cluster has no active key %q; it is made at bootstrap, so this state is not a whole cluster", name)
+}
+
+// Version is one version of a key, whatever its status. It does not allocate once
+// the version was used.
+func (k *ClusterKeys) Version(v *state.View, name string, version uint32) (*seal.Key, error) {
+	if key := (*k.keys.Load())[clusterKeyName{v.Epoch(), name, version}]; key != nil {
+		return key, nil
+	}
+	for _, row := range v.ClusterKeys(name) {
+		if row.GetVersion() == version {
+			return k.open(v.Epoch(), row)
+		}
+	}
+	return nil, fmt.Errorf("the cluster has no version %d of key %q; what it hashed can't be checked any more", version, name)
+}
+
+// Each calls fn for every version, newest first, until fn says false: what was made
+// under an older key stays good after a rotation.
+func (k *ClusterKeys) Each(v *state.View, name string, fn func(version uint32, key *seal.Key) bool) error {
+	versions := v.ClusterKeys(name)
+	for i := len(versions) - 1; i >= 0; i-- {
+		key, err := k.open(v.Epoch(), versions[i])
+		if err != nil {
+			return err
+		}
+		if !fn(versions[i].GetVersion(), key) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (k *ClusterKeys) open(epoch uint64, row *state.ClusterKey) (*seal.Key, error) {
+	at := clusterKeyName{epoch, row.GetName(), row.GetVersion()}
+	if key := (*k.keys.Load())[at]; key != nil {
+		return key, nil
+	}
+	plain, err := k.ring.Open(SealLabel(at.name, at.version), row.GetSealed())
+	if err != nil {
+		return nil, fmt.Errorf("open version %d of cluster key %q: %w", at.version, at.name, err)
+	}
+	if len(plain) != len(seal.Key{}) {
+		return nil, fmt.Errorf("version %d of cluster key %q has %d bytes, want %d: the state is damaged", at.version, at.name, len(plain), len(seal.Key{}))
+	}
+	key := seal.Key(plain)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	next := make(map[clusterKeyName]*seal.Key)
+	for name, have := range *k.keys.Load() {
+		if name.epoch+1 >= epoch { // those of long gone epochs are asked for no more
+			next[name] = have
+		}
+	}
+	next[at] = &key
+	k.keys.Store(&next)
+	return &key, nil
+}

@@ -1,0 +1,140 @@
+package tokens
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens/verify"
+)
+
+// Revoker takes tokens back.
+type Revoker struct {
+	tokens  *Introspector
+	propose command.Propose
+	now     func() time.Time
+}
+
+// NewRevoker makes a Revoker that recognises tokens as the introspector does.
+func NewRevoker(tokens *Introspector, propose command.Propose) (*Revoker, error) {
+	if tokens == nil || propose == nil {
+		return nil, errors.New("tokens: the revoker needs an introspector and a way to propose")
+	}
+	return &Revoker{tokens: tokens, propose: propose, now: tokens.cfg.Now}, nil
+}
+
+// Revoke takes one token back for the client that it was issued to (RFC 7009). It
+// returns once the revocation is committed. A token that is unknown, malformed or
+// over needs no revocation: nil (§2.2). Another client's is refused (REV-02). v
+// must be linearizable, or a token that another node just issued looks unknown.
+func (r *Revoker) Revoke(ctx context.Context, v *state.View, client *state.Client, token string) error {
+	h, err := r.tokens.find(v, token)
+	if err != nil || h == nil || h.tenant != client.GetTenant() {
+		return err
+	}
+	if h.claims.ClientID != client.GetId() {
+		return oauth.UnauthorizedClient.With("the token was issued to another client; only that one, or an operator, can revoke it")
+	}
+	_, err = r.revoke(ctx, h.tenant, verify.KindToken, h.claims.JTI, 0, h.claims.Expires+keptLonger)
+	return err
+}
+
+// Target is what an operator revokes: exactly one of the strings.
+type Target struct {
+	Token        string `json:"token,omitempty"`         // one access token, as it is sent
+	ClientID     string `json:"client_id,omitempty"`     // every token of a client
+	Subject      string `json:"subject,omitempty"`       // every token of a subject
+	Application  string `json:"application,omitempty"`   // every token of an application's clients
+	KeyID        string `json:"key_id,omitempty"`        // every token that a signing key signed
+	Root         string `json:"root,omitempty"`          // every token of a delegation tree
+	IssuedBefore int64  `json:"issued_before,omitempty"` // only those with iat up to this second; 0: all until now
+}
+
+// Revoked is the event that a revocation became.
+type Revoked struct {
+	Epoch uint64 `json:"-"`
+	Seq   uint64 `json:"seq"`  // covers what was decided on a head below it
+	Head  uint64 `json:"head"` // of the state after it
+}
+
+// RevokeTarget revokes for an operator. It returns once the revocation is
+// committed. The error is invalid_request, naming the member that is wrong.
+func (r *Revoker) RevokeTarget(ctx context.Context, v *state.View, tenant string, t *Target) (Revoked, error) {
+	kind, target, err := t.one()
+	if err != nil {
+		return Revoked{}, err
+	}
+	end := moment(r.now, v) + keptLonger
+	switch kind {
+	case verify.KindToken:
+		h, err := r.tokens.find(v, target)
+		if err != nil {
+			return Revoked{}, err
+		}
+		if h == nil || h.tenant != tenant {
+			return Revoked{}, oauth.InvalidRequest.With("token is not a live access token of this tenant, so there is nothing to revoke")
+		}
+		target, end = h.claims.JTI, h.claims.Expires+keptLonger
+	case verify.KindClient:
+		end += r.longestOf(v, tenant, target)
+	default:
+		end += tenantLongest(v, tenant)
+	}
+	return r.revoke(ctx, tenant, kind, target, t.IssuedBefore, end)
+}
+
+// longestOf counts with the whole tenant where the client is gone or new here.
+func (r *Revoker) longestOf(v *state.View, tenant, id string) int64 {
+	client, ok := v.Client(tenant, id)
+	if !ok {
+		return tenantLongest(v, tenant)
+	}
+	t, _ := v.Tenant(tenant)
+	return clientLongest(t, client)
+}
+
+// maxTarget bounds a target, in bytes; a token is longer and has its own bound.
+const maxTarget = 1024
+
+// one returns the kind and value of the only member that is set.
+func (t *Target) one() (kind, target string, err error) {
+	count := 0
+	for _, m := range [...]struct{ kind, value string }{
+		{verify.KindToken, t.Token}, {verify.KindClient, t.ClientID}, {verify.KindSubject, t.Subject},
+		{verify.KindApplication, t.Application}, {verify.KindKey, t.KeyID}, {verify.KindRoot, t.Root},
+	} {
+		if m.value != "" {
+			kind, target = m.kind, m.value
+			count++
+		}
+	}
+	switch {
+	case count != 1:
+		return "", "", oauth.InvalidRequest.With("give exactly one of token, client_id, subject, application, key_id and root, not empty")
+	case !utf8.ValidString(target) || kind != verify.KindToken && len(target) > maxTarget:
+		return "", "", oauth.InvalidRequest.Withf("the value must be UTF-8 of at most %d bytes", maxTarget)
+	case t.IssuedBefore < 0:
+		return "", "", oauth.InvalidRequest.With("issued_before must be seconds since 1970, or left out")
+	}
+	return kind, target, nil
+}
+
+func (r *Revoker) revoke(ctx context.Context, tenant, kind, target string, issuedBefore, expiresAt int64) (Revoked, error) {
+	c := &command.Revoke{Tenant: tenant, TargetKind: kind, Target: target, IssuedBefore: issuedBefore, ExpiresAt: expiresAt}
+	result, err := r.propose(ctx, c)
+	if err == nil && result.Reject == command.EpochChanged {
+		result, err = r.propose(ctx, c) // it names no row of the old history
+	}
+	if err != nil {
+		return Revoked{}, fmt.Errorf("revoke by %s: %w", kind, err)
+	}
+	if err := refused(result.Reject); err != nil {
+		return Revoked{}, fmt.Errorf("revoke by %s: %w", kind, err)
+	}
+	return Revoked{Epoch: result.Epoch, Seq: result.Seq, Head: result.Head}, nil
+}
