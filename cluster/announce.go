@@ -237,3 +237,6 @@ func (p *pools) announce() { p.each((*gossip.Pool).Announce) }
 func (p *pools) leave() { p.each(func(g *gossip.Pool) { _ = g.Leave(2 * time.Second) }) }
 
 func (p *pools) close() { p.each(func(g *gossip.Pool) { _ = g.Close() }) }
+
+// GossipAddrs are the addresses of this node's pools; empty where there is none.
+func (n *Node) GossipAddrs() (nodes, gateways string) { return n.pools.addrs() }

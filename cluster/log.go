@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -28,6 +30,11 @@ func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 		at = slog.LevelWarn
 	case level == hclog.Info:
 		at = slog.LevelInfo
+	}
+	for _, a := range args {
+		if err, ok := a.(error); ok && errors.Is(err, net.ErrClosed) {
+			at = slog.LevelDebug // a stream that this node closed itself
+		}
 	}
 	s.to.Log(context.Background(), at, name+": "+msg, args...)
 }

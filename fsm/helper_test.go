@@ -38,6 +38,8 @@ type node struct {
 	index uint64
 	now   int64 // the leader's clock
 
+	record func(entry []byte) // told of each entry, when set
+
 	mu    sync.Mutex
 	halts []error
 	seen  []*state.View
@@ -118,6 +120,9 @@ func (n *node) do(cmds ...command.Command) []command.Result {
 func (n *node) raw(data []byte) []command.Result {
 	n.t.Helper()
 	n.index++
+	if n.record != nil {
+		n.record(data)
+	}
 	r := n.Apply(n.index, 1, data)
 	if err := n.haltedBy(); err != nil {
 		n.t.Fatalf("entry %d halted the node: %v", n.index, err)

@@ -118,7 +118,7 @@ func (f *FSM) Restore(r io.Reader) error {
 	path := filepath.Join(f.cfg.Dir, name)
 	db, v, err := build(path, f.cfg.Storage, s)
 	if err != nil {
-		return errors.Join(fmt.Errorf("restore: %w", err), os.RemoveAll(path))
+		return errors.Join(fmt.Errorf("restore: %w", err), remove(path, f.cfg.Storage))
 	}
 	if err := f.swap(f.cfg.Dir, name); err != nil {
 		// The rename may or may not be on disk: only a fresh start can tell.
@@ -132,13 +132,25 @@ func (f *FSM) Restore(r io.Reader) error {
 	f.replayed = 0 // nothing behind a restore may come again: skipping would swallow it (K12)
 	f.view.Store(v)
 	f.cfg.Observe(v)
-	if err := errors.Join(before.CloseDirty(), os.RemoveAll(filepath.Join(f.cfg.Dir, old))); err != nil {
+	if err := errors.Join(before.CloseDirty(), remove(filepath.Join(f.cfg.Dir, old), f.cfg.Storage)); err != nil {
 		f.cfg.Logger.Warn("the store before the restore could not be removed; the next start does it", "error", err)
 	}
 	return nil
 }
 
+// remove removes a store from where it lies.
+func remove(path string, o storage.Options) error {
+	if o.FS != nil {
+		return o.FS.RemoveAll(path)
+	}
+	return os.RemoveAll(path)
+}
+
+// build makes a store of s at path, whatever an earlier try left there.
 func build(path string, o storage.Options, s *reader) (*storage.DB, *state.View, error) {
+	if err := remove(path, o); err != nil {
+		return nil, nil, err
+	}
 	if err := storage.Build(path, o, s.each); err != nil {
 		return nil, nil, err
 	}

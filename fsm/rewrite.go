@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/keyraft/keyraft/fsm/command"
@@ -47,16 +46,13 @@ func Rewrite(r io.Reader, w io.Writer, dir string, o storage.Options, p Plan) (i
 	if in.Header.FeatureLevel > command.Level {
 		return 0, fmt.Errorf("the backup has feature level %d, this binary understands %d: start a newer one", in.Header.FeatureLevel, command.Level)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return 0, err
-	}
 	path := filepath.Join(dir, "scratch")
 	db, backup, err := build(path, o, in)
 	if err != nil {
-		return 0, errors.Join(fmt.Errorf("read the backup: %w", err), os.RemoveAll(dir))
+		return 0, errors.Join(fmt.Errorf("read the backup: %w", err), remove(dir, o))
 	}
 	size, err := rewrite(w, db, backup, in.Header, p)
-	return size, errors.Join(err, db.CloseDirty(), os.RemoveAll(dir))
+	return size, errors.Join(err, db.CloseDirty(), remove(dir, o))
 }
 
 func rewrite(w io.Writer, db *storage.DB, backup *state.View, header Header, p Plan) (int64, error) {

@@ -88,9 +88,9 @@ func (g *Gateway) install(at wire.Snapshot, set *revset) error {
 	if g.confirmed.Load() && (at.Epoch < v.epoch || at.Epoch == v.epoch && at.Head < v.head) {
 		return errBehind // the head never goes back
 	}
-	now := g.cfg.Clock.Now().Unix()
+	over := g.over()
 	v.set.each(func(r *record) {
-		if !r.expired(now) {
+		if !r.expired(over) {
 			set.insert(*r)
 		}
 	})
@@ -106,8 +106,12 @@ func (g *Gateway) rewind() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v := g.view.Load()
-	g.publish(view{set: v.set, keys: v.keys})
+	g.publish(view{set: v.set, keys: v.keys.unplaced()})
 }
+
+// over is the time up to which expired revocations may be dropped: later by this
+// gateway's own skew, for which it still takes an expired token.
+func (g *Gateway) over() int64 { return g.cfg.Clock.Now().Unix() - g.skew }
 
 // forget drops everything that the cache file brought.
 func (g *Gateway) forget() {

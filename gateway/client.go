@@ -36,6 +36,8 @@ type client struct {
 	http       *http.Client
 	credential *credential
 	instance   string
+	failMode   string
+	bound      string // Config.MaxStaleness in milliseconds
 }
 
 func newClient(cfg *Config) (*client, error) {
@@ -61,6 +63,7 @@ func newClient(cfg *Config) (*client, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		credential: cred, instance: cfg.Instance,
+		failMode: string(cfg.FailMode), bound: strconv.FormatInt(cfg.MaxStaleness.Milliseconds(), 10),
 	}, nil
 }
 
@@ -88,6 +91,8 @@ func (c *client) do(ctx context.Context, make func() (*http.Request, error)) (*h
 		if value != "" {
 			req.Header.Set("Authorization", "Bearer "+value)
 		}
+		req.Header.Set(wire.HeaderFailMode, c.failMode)
+		req.Header.Set(wire.HeaderBound, c.bound)
 		resp, err := c.http.Do(req.WithContext(ctx))
 		if err != nil {
 			return nil, withoutURL(err)

@@ -65,6 +65,7 @@ type claims struct {
 	issuer  *issuer    // as it was when the signature was checked; nil for an opaque one
 	key     verify.Key // that it was checked with
 	targets []target
+	space   [maxTargets]target // theirs
 }
 
 // target is one pair by which a token can be revoked, with its digest under the

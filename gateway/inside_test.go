@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/keyraft/keyraft/gateway/wire"
 	"github.com/keyraft/keyraft/tokens/verify"
@@ -78,7 +79,7 @@ func TestCacheKeepsItsBound(t *testing.T) {
 			}
 		}
 	}
-	if live != c.entries.Load() || bytes != c.bytes.Load() || live < 300 {
+	if live != c.entries.Load() || bytes != c.bytes.Load() || live < 300 || unsafe.Sizeof(entry{})+8 > entryOverhead {
 		t.Errorf("%d entries of %d bytes are there, %d of %d are counted", live, bytes, c.entries.Load(), c.bytes.Load())
 	}
 }
@@ -217,6 +218,7 @@ func BenchmarkValidateUncached(b *testing.B) {
 	g, key := quietGateway(b, nil)
 	manyRevocations(b, g)
 	token := mint(b, key, 1)
+	id := g.cache.hash.sum([]byte(token))
 	ctx := context.Background()
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -224,7 +226,7 @@ func BenchmarkValidateUncached(b *testing.B) {
 		if _, err := g.Validate(ctx, Request{Token: token}); err != nil {
 			b.Fatal(err)
 		}
-		g.cache.drop(g.cache.find(g.cache.hash.sum([]byte(token)), token))
+		g.cache.drop(g.cache.find(id, token))
 	}
 }
 
@@ -252,5 +254,94 @@ func BenchmarkTokenHash(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		g.cache.hash.sum(token)
+	}
+}
+
+// TestAgeCountsFromTheRequest: an answer that was on its way while the machine
+// slept says nothing about now (P6).
+func TestAgeCountsFromTheRequest(t *testing.T) {
+	t.Parallel()
+	boot := time.Hour
+	g, _ := quietGateway(t, func(c *Config) {
+		c.Clock.Boot = func() time.Duration { return boot }
+		c.MaxStaleness = 3 * time.Second // so near that the boot clock is always asked
+	})
+	g.proof.Store(nil)
+	sent := g.cfg.Clock.instant()
+	boot += time.Minute
+	s := &syncer{g: g, loaded: true, known: true, epoch: 1}
+	a := &answer{status: 200, media: wire.TypeProto, body: (&wire.Delta{Epoch: 1, Head: 7}).AppendProto(nil), sent: sent}
+	if _, err := s.take(context.Background(), "http://127.0.0.1:1", polled{epoch: 1, answer: a}); err != nil {
+		t.Fatal(err)
+	}
+	if st := g.Status(); st.Head != 7 || st.State != StaleNow || g.Fresh() {
+		t.Errorf("%+v: the head is taken, but it is a minute old", st)
+	}
+}
+
+// TestRevocationOutlivesTheToken is G11 and GW-06 at the gateway: as long as the
+// skew lets an expired token pass, its revocation is kept.
+func TestRevocationOutlivesTheToken(t *testing.T) {
+	t.Parallel()
+	offset := time.Duration(0)
+	g, key := quietGateway(t, func(c *Config) {
+		c.Skew, c.MaxStaleness = 10*time.Minute, 24*time.Hour
+		c.Clock.Now = func() time.Time { return time.Now().Add(offset) }
+	})
+	token := mint(t, key, 1) // lives an hour
+	since := uint64(1)
+	d := &wire.Delta{Epoch: 1, Head: 2, Items: []wire.Event{{Seq: 2, Tenant: "default", Kind: "token", Target: "n1-1f2e3d4c-1", ExpiresAt: time.Now().Unix() + 3600}}}
+	if _, err := g.apply(d, &since); err != nil {
+		t.Fatal(err)
+	}
+	s := &syncer{g: g}
+	for minutes := 0; minutes <= 90; minutes++ {
+		offset = time.Duration(minutes) * time.Minute
+		s.upkeep()
+		if who, err := g.Validate(context.Background(), Request{Token: token}); err == nil {
+			t.Fatalf("after %d minutes the revoked token passes: %v", minutes, who)
+		}
+		if e := g.cache.find(g.cache.hash.sum([]byte(token)), token); e != nil {
+			g.cache.drop(e) // so that it is looked up anew
+		}
+	}
+	if g.view.Load().set.len() != 0 {
+		t.Error("the revocation is never dropped")
+	}
+}
+
+// TestHintsAreRateBound is the other half of G8: a thousand forged heads in one
+// second are worth five polls, and a node is left for them once in ten seconds.
+func TestHintsAreRateBound(t *testing.T) {
+	t.Parallel()
+	boot := time.Hour
+	g, _ := quietGateway(t, func(c *Config) { c.Clock.Boot = func() time.Duration { return boot } })
+	s := &syncer{g: g, epoch: 1, since: 10}
+	polls := 0
+	for n := range 1000 {
+		boot += time.Millisecond
+		if s.worth(hint{1, uint64(n) << 40}) {
+			polls++
+		}
+	}
+	if polls != 5 {
+		t.Errorf("%d polls in a second, want 5", polls)
+	}
+	if s.worth(hint{1, 10}) || s.worth(hint{0, 99}) {
+		t.Error("a head that is not ahead is worth a poll")
+	}
+	moves := 0
+	for range 200 {
+		boot += 100 * time.Millisecond
+		s.worth(hint{2, 1})
+		if s.better() != nil {
+			moves++
+		}
+	}
+	if moves != 2 {
+		t.Errorf("%d moves in 20 seconds, want 2", moves)
+	}
+	if s.epoch != 1 || s.since != 10 {
+		t.Error("a hint moved the head")
 	}
 }

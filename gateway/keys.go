@@ -104,6 +104,17 @@ func (k *keyring) rebuild(issuers map[string]*issuer) (*keyring, error) {
 	return &keyring{table: table, issuers: issuers, apis: k.apis}, nil
 }
 
+// unplaced gives the same keys as of no seq, so that any document replaces them.
+func (k *keyring) unplaced() *keyring {
+	next := &keyring{table: k.table, issuers: make(map[string]*issuer, len(k.issuers)), apis: k.apis}
+	for url, s := range k.issuers {
+		free := *s
+		free.at = 0
+		next.issuers[url] = &free
+	}
+	return next
+}
+
 // document is what the cache file keeps of it.
 func (k *keyring) document(cluster string, epoch, head uint64) *wire.Keys {
 	doc := &wire.Keys{Cluster: cluster, Epoch: epoch, Head: head}

@@ -200,6 +200,10 @@ func (n *testNode) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
+	if r.Header.Get(wire.HeaderFailMode) == "" || r.Header.Get(wire.HeaderBound) == "" {
+		w.WriteHeader(http.StatusBadRequest) // so that a receipt could not judge this gateway
+		return
+	}
 	if fn := n.instead.Load(); fn != nil && (*fn)(w, r) {
 		return
 	}
@@ -411,13 +415,20 @@ func run(t testing.TB, cfg gateway.Config) (*gateway.Gateway, func()) {
 // until waits for a condition, with a deadline.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	if !await(ok) {
+		t.Fatalf("waited 10 s for %s", what)
+	}
+}
+
+func await(ok func() bool) bool {
 	deadline := time.Now().Add(10 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 10 s for %s", what)
+			return false
 		}
 		time.Sleep(2 * time.Millisecond) // between two looks
 	}
+	return true
 }
 
 func synced(t testing.TB, g *gateway.Gateway, c *testCluster) {

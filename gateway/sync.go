@@ -386,7 +386,7 @@ func (s *syncer) better() error {
 
 func (s *syncer) upkeep() {
 	s.g.mu.Lock()
-	s.g.view.Load().set.sweep(s.g.cfg.Clock.Now().Unix())
+	s.g.view.Load().set.sweep(s.g.over())
 	s.g.mu.Unlock()
 	if s.g.cfg.Clock.Boot()-s.saved >= saveEvery {
 		if err := s.save(); err != nil {

@@ -229,7 +229,7 @@ func reasonOfCheck(err error) Reason {
 // share memory with a request's buffer.
 func (g *Gateway) newEntry(id digest, token string, c verify.Claims, m match.Manager) *entry {
 	e := &entry{id: id, token: strings.Clone(token), claims: claims{Claims: c}}
-	e.claims.targets = make([]target, 0, maxTargets)
+	e.claims.targets = e.claims.space[:0]
 	verify.Targets(&c, func(kind, value string) bool {
 		e.claims.targets = append(e.claims.targets, target{
 			kind: kind, value: value,

@@ -99,6 +99,10 @@ func appendOpaque(dst []byte, tagKey *seal.Key, minute uint64) []byte {
 	rand.Read(raw[minuteSize:bodySize])                // never fails: crypto/rand ends the process instead
 	tag := seal.Tag(tagKey, opaqueTagLabel, raw[:bodySize])
 	copy(raw[bodySize:], tag[:])
+	return encodeOpaque(dst, &raw)
+}
+
+func encodeOpaque(dst []byte, raw *[opaqueSize]byte) []byte {
 	return base64.RawURLEncoding.AppendEncode(append(dst, opaquePrefix...), raw[:])
 }
 

@@ -1,4 +1,291 @@
 package main
 
-// wire puts the rooms of the program together.
-func wire() deps { return deps{} }
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/keyraft/keyraft/clients"
+	"github.com/keyraft/keyraft/cluster"
+	"github.com/keyraft/keyraft/fsm"
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/grants"
+	"github.com/keyraft/keyraft/httpapi"
+	"github.com/keyraft/keyraft/httpapi/oauthapi"
+	"github.com/keyraft/keyraft/httpapi/opsapi"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/internal/seal"
+	"github.com/keyraft/keyraft/storage"
+	"github.com/keyraft/keyraft/tokens"
+)
+
+// wire puts the rooms of the program together. Literal lists only; no rules.
+func wire() deps {
+	return deps{RunServer: runServer, RunGateway: runGateway, InspectSnapshot: inspectSnapshot}
+}
+
+// inspectSnapshot reads and checks a whole stream.
+func inspectSnapshot(r io.Reader) (any, error) {
+	h, rows, err := fsm.Inspect(r)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		fsm.Header
+		Rows int64 `json:"rows"`
+	}{h, rows}, nil
+}
+
+// rooms are what stands on the node.
+type rooms struct {
+	server   *server
+	http     *httpapi.Server
+	ops      http.Handler
+	registry *clients.Registry
+	shared   *tokens.ClusterKeys
+	signing  *tokens.SigningKeys
+}
+
+// propose and view wait for the node where a leader's job is quicker than Start.
+func (s *server) propose(ctx context.Context, c command.Command) (command.Result, error) {
+	<-s.up
+	return s.node.Propose(ctx, c)
+}
+
+func (s *server) view(ctx context.Context, f state.Freshness) (*state.View, error) {
+	<-s.up
+	return s.node.View(ctx, f)
+}
+
+// jobs are the leader's, besides the cluster's own.
+func (s *server) jobs() []cluster.Job {
+	return []cluster.Job{
+		{Name: "signing-keys", Every: time.Second, Run: s.keyJob()},
+	}
+}
+
+// keyJob makes the job when it first runs: the sealing keys of a joining node
+// arrive with the join.
+func (s *server) keyJob() func(context.Context) error {
+	var job *tokens.KeyJob
+	return func(ctx context.Context) error {
+		<-s.up
+		if job == nil {
+			var err error
+			if job, err = s.newKeyJob(); err != nil {
+				return err
+			}
+		}
+		return job.Run(ctx)
+	}
+}
+
+func (s *server) newKeyJob() (*tokens.KeyJob, error) {
+	return tokens.NewKeyJob(tokens.KeyJobConfig{
+		View: s.view, Propose: s.propose, Ring: s.keys, Now: time.Now,
+		Rotation: s.cfg.Keys.RotationPeriod, Lead: s.cfg.Keys.PublicationLead, CacheFor: s.cfg.Keys.JWKSMaxAge,
+	})
+}
+
+// rooms builds what answers requests.
+func (s *server) rooms() (*rooms, error) {
+	r := &rooms{server: s, shared: tokens.NewClusterKeys(s.keys), signing: tokens.NewSigningKeys(s.keys)}
+	hashes := clients.Keys{
+		Newest: func(v *state.View) (*seal.Key, uint32, error) { return r.shared.Newest(v, tokens.KeyHash) },
+		Version: func(v *state.View, version uint32) (*seal.Key, error) {
+			return r.shared.Version(v, tokens.KeyHash, version)
+		},
+	}
+	figures := newFigures(s.reg)
+	authenticator, err1 := clients.NewAuthenticator(clients.AuthenticatorConfig{
+		Propose: s.propose, View: s.view, Keys: hashes, Now: time.Now, Issuer: r.signing.Issuer, TokenPath: oauthapi.TokenPath,
+	})
+	registry, err2 := clients.NewRegistry(clients.RegistryConfig{
+		Propose: s.propose, View: s.view, Keys: hashes, Now: time.Now, Grants: grants.Types(),
+	})
+	introspector, err3 := tokens.NewIntrospector(tokens.IntrospectorConfig{
+		Signing: r.signing, Shared: r.shared, Now: time.Now,
+		Absent: func(err error) bool { return errors.Is(err, storage.ErrNotFound) },
+	})
+	minter, err4 := tokens.NewMinter(r.signing, s.node.ID())
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return nil, err
+	}
+	r.registry = registry
+	opaque, err1 := tokens.NewOpaque(minter, r.shared, s.propose)
+	revoker, err2 := tokens.NewRevoker(introspector, s.propose)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	pipeline, err := grants.New(grants.Config{
+		Clients: authenticator, Keys: r.signing, Minter: minter, Opaque: opaque, View: s.view, Now: time.Now, Observe: figures.token,
+	})
+	if err != nil {
+		return nil, err
+	}
+	oauthRoutes, err := oauthapi.Routes(oauthapi.Deps{
+		Pipeline: pipeline, Clients: authenticator, Keys: r.signing, Introspector: introspector, Revoker: revoker,
+		View: s.view, Grants: grants.Types(), Bearer: r.bearer, JWKSCache: s.cfg.Keys.JWKSMaxAge,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	ops := opsapi.Deps{
+		Checks: []opsapi.Check{
+			{Name: "state", Err: s.node.Ready, Needed: true},
+			{Name: "signing_key", Err: r.signs, Needed: true},
+		},
+		Leader: func() error {
+			if s.node.HasLeader() {
+				return nil
+			}
+			return errors.New("no leader is in reach: writes would be refused")
+		},
+		Removed: cluster.ErrRemoved, Metrics: s.reg,
+	}
+	r.ops = opsapi.Handler(ops)
+	routes := oauthRoutes
+	routes = append(routes, opsapi.Routes(ops, s.cfg.Dev)...)
+	r.http, err = httpapi.New(httpapi.Config{
+		Routes: routes, View: s.view, Translate: translate, TLS: s.tls, Logger: s.log, Observe: figures.request,
+		Limits: httpapi.Limits{
+			Body: int(s.cfg.Limits.Body), Headers: int(s.cfg.Limits.Header), ReadTimeout: s.cfg.Limits.ReadTimeout,
+			IdleTimeout: s.cfg.Limits.IdleTimeout, Connections: s.cfg.Limits.Concurrency, PerIP: s.cfg.Limits.ConnsPerIP,
+		},
+	})
+	return r, err
+}
+
+// translate turns what the cluster says into answers.
+func translate(err error) error {
+	if errors.Is(err, cluster.ErrStale) || errors.Is(err, cluster.ErrBehind) {
+		return oauth.TemporarilyUnavailable.With(err.Error() + "; try again shortly, or ask another node").WithRetryAfter(1)
+	}
+	return oauthapi.Translate(err)
+}
+
+// signs tells whether this node can sign the default tenant's tokens now.
+func (r *rooms) signs() error {
+	return r.signing.Ready(context.Background(), r.server.node.FSM().View(), tokens.DefaultTenant)
+}
+
+func (r *rooms) issuer() (string, error) {
+	return r.signing.Issuer(r.server.node.FSM().View(), tokens.DefaultTenant)
+}
+
+// bearer tells who shows a gateway's credential or an operator's token.
+func (r *rooms) bearer(v *state.View, token string) (tokens.Caller, error) {
+	var caller tokens.Caller
+	found := false
+	err := r.shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
+		hash := seal.Hash(key, []byte(token))
+		if g, ok := v.GatewayByCredential(hash); ok {
+			caller.Tenants, found = g.GetTenants(), true
+		} else if a, ok := v.AdminToken(hash); ok {
+			found = a.GetExpiresAt() == 0 || a.GetExpiresAt() > max(v.Clock(), time.Now().UnixMilli())
+			if a.GetTenant() != "" {
+				caller.Tenants = []string{a.GetTenant()}
+			}
+		}
+		return !found
+	})
+	if err != nil {
+		return tokens.Caller{}, err
+	}
+	if !found {
+		return tokens.Caller{}, oauth.InvalidToken.With("the bearer token is neither a gateway's credential nor an admin token of this cluster")
+	}
+	return caller, nil
+}
+
+// demoClient makes the client of --dev, or gives it a new secret when it is
+// there and its secret was lost.
+func (r *rooms) demoClient(ctx context.Context) (id, secret string, err error) {
+	v, err := r.server.view(ctx, state.Linearizable)
+	if err != nil {
+		return "", "", err
+	}
+	made, err := r.registry.Create(ctx, v, tokens.DefaultTenant, &clients.Registration{
+		ClientID: "demo", ClientName: "Demo client of --dev", Scope: "read write",
+	})
+	if errors.Is(err, command.Exists) {
+		made, err = r.registry.RotateSecret(ctx, v, tokens.DefaultTenant, "demo", 0, 0)
+	}
+	if err != nil {
+		return "", "", err
+	}
+	return "demo", made.Secret(), nil
+}
+
+// demoGateway makes the gateway credential of --dev.
+func (r *rooms) demoGateway(ctx context.Context, creds *credentials) error {
+	v, err := r.server.view(ctx, state.Linearizable)
+	if err != nil {
+		return err
+	}
+	key, _, err := r.shared.Newest(v, tokens.KeyHash)
+	if err != nil {
+		return err
+	}
+	secret := seal.NewSecret().Reveal()
+	hash := seal.Hash(key, []byte(secret))
+	result, err := r.server.propose(ctx, &command.PutGateway{Gateway: &state.Gateway{
+		Id: "dev-gateway", Name: "gateway of --dev", Credential: hash[:], CreatedAt: time.Now().UnixMilli(),
+	}})
+	if err := errors.Join(err, result.Err()); err != nil {
+		return err
+	}
+	gossip, err := r.server.node.GatewayGossipKey()
+	if err != nil {
+		return err
+	}
+	creds.GatewayID, creds.GatewayCredential = "dev-gateway", secret
+	creds.GossipKey = encodeKey(gossip)
+	return nil
+}
+
+// figures are the request metrics. Labels are closed sets.
+type figures struct {
+	tokens   *prometheus.CounterVec
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+}
+
+func newFigures(reg prometheus.Registerer) *figures {
+	f := &figures{
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "keyraft_token_requests_total", Help: "Requests at the token endpoint by grant and result."}, []string{"grant", "result"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "keyraft_http_requests_total", Help: "Answers by route, method and status."}, []string{"route", "method", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "keyraft_http_request_seconds", Help: "Time from the whole request to the answer, by route.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18)}, []string{"route"}),
+	}
+	reg.MustRegister(f.tokens, f.requests, f.seconds)
+	return f
+}
+
+func (f *figures) token(grant oauth.GrantType, result string) {
+	f.tokens.WithLabelValues(string(grant), result).Inc()
+}
+
+func (f *figures) request(o httpapi.Observation) {
+	f.requests.WithLabelValues(o.Route, o.Method, fmt.Sprint(o.Status)).Inc()
+	if !o.Panicked {
+		f.seconds.WithLabelValues(o.Route).Observe(o.Duration.Seconds())
+	}
+}
+
+// topics are the questions that nodes put to each other.
+func (s *server) topics() map[string]cluster.Topic { return nil }
+
+// reportedHead is the highest head that a gateway has reported to any node.
+func (s *server) reportedHead(context.Context) uint64 { return 0 }

@@ -15,6 +15,28 @@
 // X-Forwarded-Uri are taken as the proxy's word: the proxy must set them itself,
 // and the address of this server must be reachable for the proxy alone.
 //
+// For nginx:
+//
+//	location / {
+//	    auth_request     /_keyraft;
+//	    auth_request_set $keyraft_subject $upstream_http_x_keyraft_subject;
+//	    auth_request_set $keyraft_client  $upstream_http_x_keyraft_client;
+//	    auth_request_set $keyraft_scope   $upstream_http_x_keyraft_scope;
+//	    proxy_set_header X-Keyraft-Subject $keyraft_subject;
+//	    proxy_set_header X-Keyraft-Client  $keyraft_client;
+//	    proxy_set_header X-Keyraft-Scope   $keyraft_scope;
+//	    proxy_pass       http://api;
+//	}
+//	location = /_keyraft {
+//	    internal;
+//	    proxy_pass              http://127.0.0.1:9080/validate;
+//	    proxy_pass_request_body off;
+//	    proxy_set_header        Content-Length "";
+//	    proxy_set_header        X-Keyraft-Api orders;
+//	    proxy_set_header        X-Forwarded-Method $request_method;
+//	    proxy_set_header        X-Forwarded-Uri $request_uri;
+//	}
+//
 // A Server is safe for concurrent use.
 //
 // Sources: RFC 6750 §3, RFC 9110.

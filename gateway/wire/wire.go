@@ -43,6 +43,14 @@ const (
 	TypeSnapshot = "application/vnd.keyraft.revocations"
 )
 
+// Headers of every request of a gateway: what it does when its head grows old, so
+// that a receipt can tell a silent gateway which refuses by now from one that
+// does not. A node takes a request without them for one that fails open.
+const (
+	HeaderFailMode = "X-Keyraft-Fail-Mode" // "closed" or "open"
+	HeaderBound    = "X-Keyraft-Bound-Ms"  // oldest head that may decide, milliseconds
+)
+
 // KindKeys is the event that says: the verification keys of this issuer are now
 // those in Data (a JWKS). With empty Data it only says that they changed.
 const KindKeys = "keys"

@@ -1,0 +1,119 @@
+package clients
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/keyraft/keyraft/internal/oauth"
+)
+
+var served = []oauth.GrantType{oauth.GrantClientCredentials, oauth.GrantAuthorizationCode}
+
+const testJWKS = `{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"k1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
+
+func TestRegistrationRules(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, json, field string }{
+		{"the least that is needed", `{"client_id":"a"}`, ""},
+		{"everything", `{"client_id":"orders.v1","client_name":"Orders é","enabled":false,"token_endpoint_auth_method":"private_key_jwt","token_endpoint_auth_signing_alg":"EdDSA","assertion_audience_token_endpoint":true,"jwks":` + testJWKS + `,"grant_types":["client_credentials","authorization_code"],"response_types":["code"],"redirect_uris":["https://a.example/cb","http://127.0.0.1:9/cb","http://localhost/cb","com.example.app:/cb"],"scope":"read write","resources":["https://api.example","orders-api"],"application":"shop","introspection":"any","access_token_format":"opaque","access_token_lifetime":60,"user_access_token_lifetime":60,"refresh_token_lifetime":86400,"access_token_signed_response_alg":"EdDSA","client_uri":"https://a.example","contacts":["ops@a.example"],"software_id":"s","software_version":"1"}`, ""},
+		{"no id", `{}`, "client_id"},
+		{"an id with a slash", `{"client_id":"a/b"}`, "client_id"},
+		{"an id with a space", `{"client_id":"a b"}`, "client_id"},
+		{"an id that begins with a dot", `{"client_id":".."}`, "client_id"},
+		{"an id that is too long", `{"client_id":"` + strings.Repeat("a", 121) + `"}`, "client_id"},
+		{"a name with a line break", `{"client_id":"a","client_name":"x\ny"}`, "client_name"},
+		{"an unknown method", `{"client_id":"a","token_endpoint_auth_method":"magic"}`, "token_endpoint_auth_method"},
+		{"client_secret_jwt needs a readable secret (JWT-23)", `{"client_id":"a","token_endpoint_auth_method":"client_secret_jwt"}`, "token_endpoint_auth_method"},
+		{"private_key_jwt without keys", `{"client_id":"a","token_endpoint_auth_method":"private_key_jwt"}`, "jwks"},
+		{"private_key_jwt with null keys", `{"client_id":"a","token_endpoint_auth_method":"private_key_jwt","jwks":null}`, "jwks"},
+		{"a private key among the keys", `{"client_id":"a","jwks":{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","d":"AA"}]}}`, "jwks"},
+		{"an HMAC algorithm", `{"client_id":"a","token_endpoint_auth_method":"private_key_jwt","jwks":` + testJWKS + `,"token_endpoint_auth_signing_alg":"HS256"}`, "token_endpoint_auth_signing_alg"},
+		{"an assertion algorithm for a secret", `{"client_id":"a","token_endpoint_auth_signing_alg":"ES256"}`, "token_endpoint_auth_signing_alg"},
+		{"a grant that is not served", `{"client_id":"a","grant_types":["password"]}`, "grant_types"},
+		{"a grant twice", `{"client_id":"a","grant_types":["client_credentials","client_credentials"]}`, "grant_types"},
+		{"client_credentials for a public client", `{"client_id":"a","token_endpoint_auth_method":"none","grant_types":["client_credentials"]}`, "grant_types"},
+		{"response type token", `{"client_id":"a","grant_types":["authorization_code"],"response_types":["token"]}`, "response_types"},
+		{"a scope with a quote", `{"client_id":"a","scope":"a\"b"}`, "scope"},
+		{"a doubled space in scope", `{"client_id":"a","scope":"a  b"}`, "scope"},
+		{"a redirect to http elsewhere", `{"client_id":"a","redirect_uris":["http://a.example/cb"]}`, "redirect_uris"},
+		{"a redirect with a fragment", `{"client_id":"a","redirect_uris":["https://a.example/cb#x"]}`, "redirect_uris"},
+		{"a redirect to a script", `{"client_id":"a","redirect_uris":["javascript:alert(1)"]}`, "redirect_uris"},
+		{"a redirect with user information", `{"client_id":"a","redirect_uris":["https://u@a.example/cb"]}`, "redirect_uris"},
+		{"a resource with a fragment", `{"client_id":"a","resources":["https://a.example#x"]}`, "resources"},
+		{"a format that is not there", `{"client_id":"a","access_token_format":"saml"}`, "access_token_format"},
+		{"a life of 0 (TOK-46)", `{"client_id":"a","access_token_lifetime":0}`, "access_token_lifetime"},
+		{"a negative life", `{"client_id":"a","refresh_token_lifetime":-1}`, "refresh_token_lifetime"},
+		{"a life beyond 2^31", `{"client_id":"a","user_access_token_lifetime":4294967296}`, "user_access_token_lifetime"},
+		{"tokens signed with HS256", `{"client_id":"a","access_token_signed_response_alg":"HS256"}`, "access_token_signed_response_alg"},
+		{"another word for introspection", `{"client_id":"a","introspection":"all"}`, "introspection"},
+		{"a logo that is no URL", `{"client_id":"a","logo_uri":"data:image/png,x"}`, "logo_uri"},
+		{"an empty contact", `{"client_id":"a","contacts":[""]}`, "contacts"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var r Registration
+			if err := json.Unmarshal([]byte(tt.json), &r); err != nil {
+				t.Fatal(err)
+			}
+			_, err := r.client("default", nil, served)
+			var field *FieldError
+			if errors.As(err, &field) != (tt.field != "") || field != nil && field.Field != tt.field {
+				t.Errorf("error %v, want one of member %q", err, tt.field)
+			}
+		})
+	}
+}
+
+func TestRegistrationDefaults(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, json, method, grants string
+	}{
+		{"nothing said", `{"client_id":"a"}`, "client_secret_basic", "client_credentials"},
+		{"a redirect URI means a user's login", `{"client_id":"a","redirect_uris":["https://a.example"]}`, "client_secret_basic", "authorization_code"},
+		{"a public client without one gets no grant", `{"client_id":"a","token_endpoint_auth_method":"none"}`, "none", ""},
+		{"an empty list stays empty", `{"client_id":"a","grant_types":[]}`, "client_secret_basic", ""},
+	} {
+		var r Registration
+		if err := json.Unmarshal([]byte(tt.json), &r); err != nil {
+			t.Fatal(err)
+		}
+		c, err := r.client("default", nil, served)
+		if err != nil || c.GetAuthMethod() != tt.method || strings.Join(c.GetGrantTypes(), " ") != tt.grants {
+			t.Errorf("%s: %v, %q, %q", tt.name, err, c.GetAuthMethod(), c.GetGrantTypes())
+		}
+	}
+}
+
+// FuzzRegistration: what is taken comes back as it was, and is taken again.
+func FuzzRegistration(f *testing.F) {
+	f.Add([]byte(`{"client_id":"a","scope":"read","jwks":` + testJWKS + `}`))
+	f.Add([]byte(`{"client_id":"a","redirect_uris":["com.example:/x"],"grant_types":["authorization_code"],"access_token_lifetime":1}`))
+	f.Add([]byte(`{"client_id":"\u0000"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var r Registration
+		if json.Unmarshal(data, &r) != nil {
+			return
+		}
+		c, err := r.client("default", nil, served)
+		if err != nil {
+			var field *FieldError
+			if !errors.As(err, &field) {
+				t.Fatalf("error %v names no member", err)
+			}
+			return
+		}
+		back := FromClient(c).Registration
+		again, err := back.client("default", nil, served)
+		if err != nil {
+			t.Fatalf("what was stored is refused: %v", err)
+		}
+		if got := FromClient(again).Registration; !reflect.DeepEqual(got, back) {
+			t.Errorf("not stable: %+v, then %+v", back, got)
+		}
+	})
+}

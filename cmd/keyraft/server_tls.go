@@ -1,0 +1,104 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"math/big"
+	"net"
+	"sync"
+	"time"
+
+	"os"
+
+	"github.com/keyraft/keyraft/internal/config"
+)
+
+// serverTLS is the API's TLS; nil for plain HTTP.
+func serverTLS(cfg *config.Config) (*tls.Config, error) {
+	switch {
+	case cfg.TLS.On():
+		files := &certFiles{cert: cfg.TLS.CertFile, key: cfg.TLS.KeyFile}
+		if _, err := files.get(nil); err != nil {
+			return nil, config.NewError("tls.cert_file", err.Error(), "give the PEM files of a certificate and of its private key")
+		}
+		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.get}, nil
+	case cfg.DevTLS:
+		cert, err := devCertificate(cfg.APIAddr)
+		if err != nil {
+			return nil, fmt.Errorf("make a certificate for --dev-tls: %w", err)
+		}
+		return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*cert}}, nil
+	}
+	return nil, nil
+}
+
+// certFiles reads a certificate again when its file has changed, so that a
+// renewal needs no restart.
+type certFiles struct {
+	cert, key string
+
+	mu      sync.Mutex
+	changed time.Time
+	loaded  *tls.Certificate
+}
+
+func (f *certFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	info, err := os.Stat(f.cert)
+	if err != nil {
+		if f.loaded != nil {
+			return f.loaded, nil // being replaced; the old one serves on
+		}
+		return nil, err
+	}
+	if f.loaded != nil && info.ModTime().Equal(f.changed) {
+		return f.loaded, nil
+	}
+	pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+	if err != nil {
+		if f.loaded != nil {
+			return f.loaded, nil
+		}
+		return nil, err
+	}
+	f.loaded, f.changed = &pair, info.ModTime()
+	return f.loaded, nil
+}
+
+// devCertificate is self-signed for this address and localhost, valid for a year.
+func devCertificate(addr string) (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "keyraft --dev"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
+		template.IPAddresses = append(template.IPAddresses, ip)
+	} else if ip == nil && host != "" {
+		template.DNSNames = append(template.DNSNames, host)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+}
