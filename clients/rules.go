@@ -90,7 +90,7 @@ func (r *Registration) checkMethod() error {
 	case oauth.AuthSecretBasic, oauth.AuthSecretPost, oauth.AuthNone:
 	case oauth.AuthPrivateKeyJWT:
 		asserts = true
-		if len(r.JWKS) == 0 {
+		if !r.hasJWKS() {
 			return bad("jwks", "private_key_jwt needs the client's public keys")
 		}
 	case oauth.AuthSecretJWT:
@@ -109,10 +109,12 @@ func (r *Registration) checkMethod() error {
 	return nil
 }
 
+func (r *Registration) hasJWKS() bool { return len(r.JWKS) > 0 && string(r.JWKS) != "null" }
+
 // jwks reads the public keys and returns the set in our own form: what a verifier
 // uses and nothing else.
 func (r *Registration) jwks() ([]byte, error) {
-	if len(r.JWKS) == 0 || string(r.JWKS) == "null" {
+	if !r.hasJWKS() {
 		return nil, nil
 	}
 	if len(r.JWKS) > maxJWKS {

@@ -16,11 +16,13 @@ import (
 // Snapshot and Restore on one goroutine.
 type adapter struct {
 	fsm   *fsm.FSM
-	log   raft.LogStore
+	log   *watchedLog
 	halt  func(error)
 	now   func() time.Time
 	seen  uint64       // the last raft index that passed here, or the snapshot's
 	bytes atomic.Int64 // of log applied since the last snapshot
+
+	before func(index uint64) // tests hold entries here; nil: nothing
 }
 
 // Apply implements raft.FSM. Entries of other kinds never come, so indexes jump;
@@ -32,6 +34,9 @@ func (a *adapter) Apply(l *raft.Log) any {
 	}
 	a.seen = l.Index
 	a.bytes.Add(int64(len(l.Data)))
+	if a.before != nil {
+		a.before(l.Index)
+	}
 	return a.fsm.Apply(l.Index, l.Term, l.Data)
 }
 
@@ -62,22 +67,26 @@ func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.bytes.Store(0)
-	return &snapshot{s}, nil
+	return &snapshot{Snapshot: s, node: a, bytes: a.bytes.Load()}, nil
 }
 
 // Restore implements raft.FSM. An error leaves the old state whole (R6).
 func (a *adapter) Restore(r io.ReadCloser) error {
 	err := a.fsm.Restore(r)
 	if err == nil {
-		a.seen = 0 // the next entry follows the snapshot's raft index, which raft keeps
+		a.seen = indexOf(r) // the next entry follows the snapshot's raft index
+		a.log.installed.Store(a.seen)
 		a.bytes.Store(0)
 	}
 	return errors.Join(err, r.Close())
 }
 
 // snapshot implements raft.FSMSnapshot.
-type snapshot struct{ *fsm.Snapshot }
+type snapshot struct {
+	*fsm.Snapshot
+	node  *adapter
+	bytes int64 // of log that it makes superfluous
+}
 
 // Persist streams while Apply goes on, and closes the sink only when the state
 // of that index is durable (R5).
@@ -85,5 +94,9 @@ func (s *snapshot) Persist(to raft.SnapshotSink) error {
 	if _, err := s.WriteTo(to); err != nil {
 		return errors.Join(err, to.Cancel())
 	}
-	return to.Close()
+	if err := to.Close(); err != nil {
+		return err
+	}
+	s.node.bytes.Add(-s.bytes)
+	return nil
 }

@@ -76,8 +76,13 @@ type Config struct {
 	ReportedHead func(ctx context.Context) uint64
 	Now          func() time.Time // nil: time.Now
 	Dial         func(ctx context.Context, addr string) (net.Conn, error)
-	WrapLog      func(raft.LogStore) raft.LogStore // tests put faults here
-	SnapshotLog  int64                             // bytes of log after which a snapshot is taken; 0: 64 MiB
+	SnapshotLog  int64  // bytes of log after which a snapshot is taken; 0: 64 MiB
+	TrailingLogs uint64 // entries that stay in the log behind a snapshot, so that a follower that was away for a moment needs none; 0: 4096
+
+	// Tests put faults here: LogFault before each write of the log store, whose
+	// error is that of the disk; BeforeApply before each entry. nil: none.
+	LogFault    func(op string) error
+	BeforeApply func(index uint64)
 }
 
 // JoinPlan lets a node into a cluster. SaveSealKeys is called, before anything
@@ -97,7 +102,8 @@ type Node struct {
 	fsm       *fsm.FSM
 	adapter   *adapter
 	store     *logstore.Store
-	snapshots raft.SnapshotStore
+	snapshots *snapshots
+	logs      *watchedLog
 	latch     *storage.Latch
 	mux       *transport.Mux
 	transport *transport.RaftTransport
@@ -123,9 +129,11 @@ type Node struct {
 
 	ctx     context.Context
 	cancel  context.CancelFunc
-	wg      sync.WaitGroup
-	closing sync.Once
-	closed  error
+	spawning sync.Mutex // guards stopped: no goroutine begins behind the wait for their end
+	stopped  bool
+	wg       sync.WaitGroup
+	closing  sync.Once
+	closed   error
 }
 
 var errStopped = errors.New("this node is stopping")
@@ -156,6 +164,9 @@ func (c *Config) complete() error {
 	}
 	if c.SnapshotLog == 0 {
 		c.SnapshotLog = 64 << 20
+	}
+	if c.TrailingLogs == 0 {
+		c.TrailingLogs = 4096
 	}
 	return nil
 }
@@ -194,6 +205,9 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openStores(); err != nil {
 		return err
 	}
+	if row, ok := n.fsm.View().Node(n.id.NodeID); ok && row.GetRemoved() && row.GetSerial() == n.serial() {
+		return ErrRemoved
+	}
 	if err := n.openPort(); err != nil {
 		return err
 	}
@@ -206,18 +220,11 @@ func (n *Node) open(ctx context.Context) error {
 			return err
 		}
 	}
-	n.raft, err = raft.NewRaft(config, n.adapter, n.wrapped(), n.store.Stable(), n.snapshots, n.transport)
+	n.raft, err = raft.NewRaft(config, n.adapter, n.logs, n.store.Stable(), n.snapshots, n.transport)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	return nil
-}
-
-func (n *Node) wrapped() raft.LogStore {
-	if n.cfg.WrapLog != nil {
-		return n.cfg.WrapLog(n.store.Log())
-	}
-	return n.store.Log()
 }
 
 // identify finds out who this node is; fresh says that the folder was empty.
@@ -265,14 +272,18 @@ func (n *Node) openStores() error {
 	logs := logstore.Options{
 		Latch: n.latch, Stall: n.cfg.Storage.Stall, Logger: raftLogger(n.log),
 		Observe: func(op string, d time.Duration) { n.metrics.disk.WithLabelValues(op).Observe(d.Seconds()) },
+		Fault:   n.cfg.LogFault,
 	}
 	var err error
 	if n.store, err = logstore.Open(filepath.Join(n.cfg.DataDir, "raft.db"), logs); err != nil {
 		return err
 	}
-	if n.snapshots, err = logstore.NewSnapshots(n.cfg.DataDir, 2, logs); err != nil {
+	files, err := logstore.NewSnapshots(n.cfg.DataDir, 2, logs)
+	if err != nil {
 		return err
 	}
+	n.snapshots = &snapshots{SnapshotStore: files}
+	n.logs = &watchedLog{LogStore: n.store.Log(), halt: n.cfg.Fatal}
 	o := n.cfg.Storage
 	o.Latch, o.Logger = n.latch, n.log
 	n.fsm, err = fsm.Open(fsm.Config{
@@ -282,7 +293,7 @@ func (n *Node) openStores() error {
 		return err
 	}
 	n.progress.observe(n.fsm.View())
-	n.adapter = &adapter{fsm: n.fsm, log: n.wrapped(), halt: n.cfg.Fatal, now: n.cfg.Now}
+	n.adapter = &adapter{fsm: n.fsm, log: n.logs, halt: n.cfg.Fatal, now: n.cfg.Now, before: n.cfg.BeforeApply}
 	return nil
 }
 
@@ -306,14 +317,16 @@ func (n *Node) openPort() error {
 	}
 	n.peers = newPeers(n.mux)
 	n.transport, err = transport.NewRaft(n.mux.Raft(), transport.RaftConfig{Logger: raftLogger(n.log)})
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// answer serves the other nodes' questions; raft runs by then.
+func (n *Node) answer() {
 	listener, creds := n.mux.GRPC()
 	n.grpc = grpc.NewServer(append(transport.GRPCOptions(), grpc.Creds(creds))...)
 	peer.RegisterPeerServer(n.grpc, &server{node: n})
 	n.wg.Go(func() { _ = n.grpc.Serve(listener) })
-	return nil
+	n.wg.Go(func() { n.acceptJoins(n.mux.Join()) })
 }
 
 func (n *Node) raftConfig() *raft.Config {
@@ -329,14 +342,29 @@ func (n *Node) raftConfig() *raft.Config {
 	// Snapshots are asked for by bytes of log (snapshotLoop), never by count (R5).
 	c.SnapshotThreshold = 1 << 62
 	c.SnapshotInterval = 24 * time.Hour
-	c.TrailingLogs = trailingLogs
+	c.TrailingLogs = n.cfg.TrailingLogs
 	c.Logger = raftLogger(n.log)
 	return c
 }
 
-// trailingLogs is how many entries stay in the log behind a snapshot, so that a
-// follower that was away for a moment needs none.
-const trailingLogs = 4096
+// spawn runs fn on a goroutine whose end release waits for; false when the node
+// is stopping, and then fn is not run.
+func (n *Node) spawn(fn func()) bool {
+	n.spawning.Lock()
+	defer n.spawning.Unlock()
+	if n.stopped {
+		return false
+	}
+	n.wg.Go(fn)
+	return true
+}
+
+// within is ctx, ended by the node's own end as well.
+func (n *Node) within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	stop := context.AfterFunc(n.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
 
 // run starts what the node does all the time.
 func (n *Node) run() {
@@ -345,7 +373,7 @@ func (n *Node) run() {
 	} {
 		n.wg.Go(func() { loop(n.ctx) })
 	}
-	n.wg.Go(func() { n.acceptJoins(n.mux.Join()) })
+	n.answer()
 	n.electLone()
 }
 
@@ -441,7 +469,7 @@ func (n *Node) Close(ctx context.Context) error {
 // Kill stops the node as a crash would: nothing is handed over or flushed.
 func (n *Node) Kill() {
 	n.closing.Do(func() {
-		n.mux.Close()
+		_ = n.mux.Close()
 		n.cancel()
 		n.raft.Shutdown()
 		_ = n.fsm.Kill()
@@ -449,12 +477,23 @@ func (n *Node) Kill() {
 	})
 }
 
-// release closes whatever is open, in the reverse order.
+// release closes whatever is open, in the reverse order. With a broken disk the
+// log is closed before raft's end is waited for: raft may be held in a write.
 func (n *Node) release() error {
 	n.cancel()
+	n.spawning.Lock()
+	n.stopped = true
+	n.spawning.Unlock()
 	var errs []error
-	if n.raft != nil {
-		errs = append(errs, n.raft.Shutdown().Error())
+	switch {
+	case n.raft != nil:
+		stopping := n.raft.Shutdown()
+		if n.latch.Err() != nil {
+			errs = append(errs, n.store.Close())
+		}
+		errs = append(errs, stopping.Error())
+	case n.transport != nil:
+		errs = append(errs, n.transport.Close())
 	}
 	if n.peers != nil {
 		n.peers.close()

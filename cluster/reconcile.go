@@ -30,12 +30,13 @@ func (n *Node) reconcile(config *raft.Config) error {
 	if err != nil {
 		return err
 	}
+	n.logs.installed.Store(snapIndex)
 	applied := n.fsm.View().Index()
 	if applied > max(last, snapIndex) {
 		return n.quarantine("the state is at index %d, but the log ends at %d: the log was lost, and with it this node's votes", applied, last)
 	}
-	if first > 0 && max(applied, snapIndex) < first-1 {
-		return n.quarantine("the state reaches index %d, but the log begins at %d: the entries between are gone", applied, first)
+	if first > snapIndex+1 { // raft goes on from the snapshot, whatever the state holds
+		return n.quarantine("the newest sound snapshot is of index %d and the state of %d, but the log begins at %d: the entries between are gone", snapIndex, applied, first)
 	}
 	n.adapter.seen = snapIndex
 	config.NoSnapshotRestoreOnStart = true // catchUp has done it where it was needed
@@ -46,12 +47,15 @@ func (n *Node) reconcile(config *raft.Config) error {
 // returns the raft index of the newest one.
 func (n *Node) catchUp(snaps []*raft.SnapshotMeta) (uint64, error) {
 	for _, meta := range snaps { // newest first
+		v := n.fsm.View()
+		if v.Index() >= meta.Index {
+			return meta.Index, nil // whatever is in it, the state is past it
+		}
 		h, err := n.peek(meta.ID)
 		if err != nil {
-			n.log.Warn("a snapshot is damaged; trying an older one", "snapshot", meta.ID, "error", err)
+			n.skip(meta.ID, err)
 			continue
 		}
-		v := n.fsm.View()
 		if h.Index > meta.Index {
 			return 0, n.quarantine("snapshot %s says index %d for a state at %d", meta.ID, meta.Index, h.Index)
 		}
@@ -59,7 +63,7 @@ func (n *Node) catchUp(snaps []*raft.SnapshotMeta) (uint64, error) {
 			return meta.Index, nil
 		}
 		if err := n.verify(meta.ID); err != nil {
-			n.log.Warn("a snapshot is damaged; trying an older one", "snapshot", meta.ID, "error", err)
+			n.skip(meta.ID, err)
 			continue
 		}
 		_, r, err := n.snapshots.Open(meta.ID)
@@ -74,10 +78,13 @@ func (n *Node) catchUp(snaps []*raft.SnapshotMeta) (uint64, error) {
 		n.log.Info("the state was behind the newest snapshot and was restored from it", "snapshot", meta.ID, "index", h.Index)
 		return meta.Index, nil
 	}
-	if len(snaps) > 0 && n.fsm.View().Index() < snaps[0].Index {
-		return 0, n.quarantine("all %d snapshots are damaged, and the log behind them may be gone", len(snaps))
-	}
 	return 0, nil
+}
+
+// skip hides a damaged snapshot from raft, which would take its index as applied.
+func (n *Node) skip(id string, err error) {
+	n.log.Warn("a snapshot is damaged; trying an older one", "snapshot", id, "error", err)
+	n.snapshots.damaged = append(n.snapshots.damaged, id)
 }
 
 func (n *Node) peek(id string) (fsm.Header, error) {

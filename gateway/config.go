@@ -111,21 +111,8 @@ func (c *Config) fill() error {
 	if c.FailMode != FailClosed && c.FailMode != FailOpen {
 		return fmt.Errorf("gateway: fail mode %q; use %q or %q", c.FailMode, FailClosed, FailOpen)
 	}
-	for _, d := range []struct {
-		name             string
-		value            *time.Duration
-		preset, low, top time.Duration
-	}{
-		{"max staleness", &c.MaxStaleness, 10 * time.Second, 2 * time.Second, 24 * time.Hour},
-		{"skew", &c.Skew, 60 * time.Second, time.Second, 10 * time.Minute},
-		{"opaque TTL", &c.OpaqueTTL, 5 * time.Second, time.Second, time.Minute},
-	} {
-		if *d.value == 0 {
-			*d.value = d.preset
-		}
-		if *d.value < d.low || *d.value > d.top {
-			return fmt.Errorf("gateway: %s is %v; it must be from %v to %v", d.name, *d.value, d.low, d.top)
-		}
+	if err := c.fillTimes(); err != nil {
+		return err
 	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 64 << 20
@@ -154,6 +141,26 @@ func (c *Config) fill() error {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	c.Clock = c.Clock.withDefaults()
+	return nil
+}
+
+func (c *Config) fillTimes() error {
+	for _, d := range []struct {
+		name             string
+		value            *time.Duration
+		preset, low, top time.Duration
+	}{
+		{"max staleness", &c.MaxStaleness, 10 * time.Second, 2 * time.Second, 24 * time.Hour},
+		{"skew", &c.Skew, 60 * time.Second, time.Second, 10 * time.Minute},
+		{"opaque TTL", &c.OpaqueTTL, 5 * time.Second, time.Second, time.Minute},
+	} {
+		if *d.value == 0 {
+			*d.value = d.preset
+		}
+		if *d.value < d.low || *d.value > d.top {
+			return fmt.Errorf("gateway: %s is %v; it must be from %v to %v", d.name, *d.value, d.low, d.top)
+		}
+	}
 	return nil
 }
 

@@ -104,20 +104,67 @@ type polled struct {
 	err          error
 }
 
-// follow stays with one node until it fails, and says why it did. A long poll
-// brings news at once; a short one every 700 ms proves that the node is alive,
-// the head fresh and the credential good. Both carry the same answers, and both
+// polls are the two polls under way at one node: a long one brings news at once,
+// a short one every 700 ms proves that the node is alive, the head fresh and the
+// credential good. Both carry the same answers.
+type polls struct {
+	s       *syncer
+	node    string
+	results chan polled // room for both: a send never waits
+	running int
+	probing bool
+}
+
+// start asks; the goroutine ends with ctx, and drain waits for it.
+func (p *polls) start(ctx context.Context, probe bool) {
+	s, wait := p.s, pollWait
+	if probe {
+		if p.probing {
+			return
+		}
+		p.probing, wait = true, 0
+	}
+	p.running++
+	epoch, since, known := s.epoch, s.since, s.known
+	s.g.counts.polls.Add(1)
+	go func() {
+		a, err := s.g.client.poll(ctx, s.g.cfg.Clock, p.node, epoch, since, known, wait)
+		p.results <- polled{probe, epoch, since, a, err}
+	}()
+}
+
+// ended takes an answer in and asks anew where that is due.
+func (p *polls) ended(ctx context.Context, r polled) error {
+	p.running--
+	if r.probe {
+		p.probing = false
+	}
+	more, err := p.s.take(ctx, p.node, r)
+	if err != nil {
+		return err
+	}
+	if !r.probe {
+		p.start(ctx, false)
+	}
+	if more {
+		p.start(ctx, true)
+	}
+	return nil
+}
+
+func (p *polls) drain() {
+	for ; p.running > 0; p.running-- {
+		<-p.results
+	}
+}
+
+// follow stays with one node until it fails, and says why it did. All answers
 // are taken in here, one after the other.
 func (s *syncer) follow(ctx context.Context, node string) error {
 	ctx, cancel := context.WithCancel(ctx)
-	results := make(chan polled, 2) // one of each sort at most: a send never waits
-	running := 0
-	defer func() {
-		cancel()
-		for ; running > 0; running-- {
-			<-results
-		}
-	}()
+	p := &polls{s: s, node: node, results: make(chan polled, 2)}
+	defer p.drain()
+	defer cancel()
 	if err := s.hello(ctx, node); err != nil {
 		return err
 	}
@@ -126,22 +173,8 @@ func (s *syncer) follow(ctx context.Context, node string) error {
 			return err
 		}
 	}
-	start := func(probe bool) {
-		running++
-		wait := pollWait
-		if probe {
-			wait = 0
-		}
-		epoch, since, known := s.epoch, s.since, s.known
-		s.g.counts.polls.Add(1)
-		go func() { // ends with ctx; follow waits for it
-			a, err := s.g.client.poll(ctx, s.g.cfg.Clock, node, epoch, since, known, wait)
-			results <- polled{probe, epoch, since, a, err}
-		}()
-	}
-	probing := true
-	start(true)
-	start(false)
+	p.start(ctx, true)
+	p.start(ctx, false)
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
 	upkeep := time.NewTicker(sweepEvery)
@@ -150,33 +183,18 @@ func (s *syncer) follow(ctx context.Context, node string) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case r := <-results:
-			running--
-			more, err := s.take(ctx, node, r)
-			if err != nil {
+		case r := <-p.results:
+			if err := p.ended(ctx, r); err != nil {
 				return err
-			}
-			if r.probe {
-				probing = false
-			} else {
-				start(false)
-			}
-			if more && !probing {
-				probing = true
-				start(true)
 			}
 		case <-tick.C:
 			if err := s.better(); err != nil {
 				return err
 			}
-			if !probing {
-				probing = true
-				start(true)
-			}
+			p.start(ctx, true)
 		case h := <-s.kick:
-			if s.worth(h) && !probing {
-				probing = true
-				start(true)
+			if s.worth(h) {
+				p.start(ctx, true)
 			}
 		case <-upkeep.C:
 			s.upkeep()

@@ -267,6 +267,7 @@ func TestG5SnapshotAmidRevocations(t *testing.T) {
 	c := newCluster(t, "c1")
 	n := c.start()
 	early, late := c.mint(map[string]any{"client_id": "early"}), c.mint(map[string]any{"client_id": "late"})
+	cold := c.mint(map[string]any{"client_id": "early"}) // never seen before the restore
 	c.revoke("client", "early")
 	g, _ := run(t, c.config(n))
 	synced(t, g, c)
@@ -283,6 +284,7 @@ func TestG5SnapshotAmidRevocations(t *testing.T) {
 	until(t, "the new epoch", func() bool { return g.Status().Epoch == 2 })
 	synced(t, g, c)
 	want(t, g, early, gateway.Revoked) // the restored cluster has forgotten it, the gateway has not
+	want(t, g, cold, gateway.Revoked)
 	want(t, g, late, gateway.Revoked)
 	want(t, g, c.mint(map[string]any{"client_id": "early"}), "")
 }

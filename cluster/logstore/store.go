@@ -60,6 +60,7 @@ type Options struct {
 	Latch        *storage.Latch                   // shared by all durable stores of the node; nil: one of its own
 	Stall        time.Duration                    // a write that takes longer closes the latch; 0: 10 s
 	Observe      func(op string, d time.Duration) // after each operation, for a histogram: store_logs, get_log, delete_range, set, get, snapshot_write, snapshot_close; nil: none
+	Fault        func(op string) error            // tests put faults here: called before each write, under the latch; nil: none
 	CacheEntries int                              // recent entries kept in memory; 0: 1,024
 	Logger       hclog.Logger                     // of the file snapshot store; nil: discard
 }
@@ -151,7 +152,10 @@ func (s *Store) write(op string, do func() error) error {
 	defer s.observe(op, time.Now())
 	lost := false // the store was closed before the write got in
 	err := s.opts.Latch.Write("raft log: "+op, s.opts.Stall, func() error {
-		err := guarded(do)
+		err := s.fault(op)
+		if err == nil {
+			err = guarded(do)
+		}
 		if err != nil && s.closed.Load() {
 			lost = true
 			return nil
@@ -162,6 +166,13 @@ func (s *Store) write(op string, do func() error) error {
 		return ErrClosed
 	}
 	return err
+}
+
+func (s *Store) fault(op string) error {
+	if s.opts.Fault == nil {
+		return nil
+	}
+	return s.opts.Fault(op)
 }
 
 // read runs one read of the engine. An error that means damage closes the latch;

@@ -43,6 +43,9 @@ type version struct {
 	Platform string `json:"platform"`
 }
 
+// buildVersion is set by the linker (Makefile) and never changed.
+var buildVersion string
+
 func readVersion() version {
 	v := version{Version: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
@@ -51,6 +54,9 @@ func readVersion() version {
 	}
 	if info.Main.Version != "" {
 		v.Version = info.Main.Version
+	}
+	if buildVersion != "" {
+		v.Version = buildVersion
 	}
 	for _, s := range info.Settings {
 		switch s.Key {

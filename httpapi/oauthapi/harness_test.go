@@ -1,0 +1,269 @@
+package oauthapi_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/valyala/fasthttp/fasthttputil"
+	"go.uber.org/goleak"
+
+	"github.com/keyraft/keyraft/clients"
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/grants"
+	"github.com/keyraft/keyraft/httpapi"
+	"github.com/keyraft/keyraft/httpapi/oauthapi"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/internal/seal"
+	"github.com/keyraft/keyraft/storage"
+	"github.com/keyraft/keyraft/tokens"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// fasthttp's clock and its pool of idle workers live as long as the process.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+	)
+}
+
+const (
+	issuer     = "https://sts.example"
+	gatewayKey = "gateway-credential"
+)
+
+// node is a world behind the real server, on a listener in memory.
+type node struct {
+	*world
+	registry *clients.Registry
+	keys     *tokens.SigningKeys
+	pipeline *grants.Pipeline
+	routes   []httpapi.Route
+	ln       *fasthttputil.InmemoryListener
+	http     *http.Client
+	log      *strings.Builder
+	results  atomic.Pointer[string]
+}
+
+// build makes the rooms over w: one node of the cluster that w stands for.
+func build(t testing.TB, w *world) *node {
+	t.Helper()
+	n := &node{world: w, keys: tokens.NewSigningKeys(w.ring), log: new(strings.Builder)}
+	shared := tokens.NewClusterKeys(w.ring)
+	hash := clients.Keys{
+		Newest: func(v *state.View) (*seal.Key, uint32, error) { return shared.Newest(v, tokens.KeyHash) },
+		Version: func(v *state.View, version uint32) (*seal.Key, error) {
+			return shared.Version(v, tokens.KeyHash, version)
+		},
+	}
+	var errs [9]error
+	n.registry, errs[0] = clients.NewRegistry(clients.RegistryConfig{Propose: w.Propose, View: w.View, Keys: hash, Now: w.now, Grants: grants.Types()})
+	auth, err := clients.NewAuthenticator(clients.AuthenticatorConfig{
+		Propose: w.Propose, View: w.View, Keys: hash, Now: w.now, Issuer: n.keys.Issuer, TokenPath: oauthapi.TokenPath,
+	})
+	errs[1] = err
+	minter, err := tokens.NewMinter(n.keys, "n1")
+	errs[2] = err
+	opaque, err := tokens.NewOpaque(minter, shared, w.Propose)
+	errs[3] = err
+	intro, err := tokens.NewIntrospector(tokens.IntrospectorConfig{
+		Signing: n.keys, Shared: shared, Now: w.now, Absent: func(err error) bool { return errors.Is(err, storage.ErrNotFound) },
+	})
+	errs[4] = err
+	revoker, err := tokens.NewRevoker(intro, w.Propose)
+	errs[5] = err
+	n.pipeline, errs[6] = grants.New(grants.Config{
+		Clients: auth, Keys: n.keys, Minter: minter, Opaque: opaque, View: w.View, Now: w.now,
+		Observe: func(_ oauth.GrantType, result string) { n.results.Store(&result) },
+	})
+	n.routes, errs[7] = oauthapi.Routes(oauthapi.Deps{
+		Pipeline: n.pipeline, Clients: auth, Keys: n.keys, Introspector: intro, Revoker: revoker, View: w.View, Grants: grants.Types(),
+		Bearer: func(_ *state.View, token string) (tokens.Caller, error) {
+			if token != gatewayKey {
+				return tokens.Caller{}, oauth.InvalidToken.With("unknown credential")
+			}
+			return tokens.Caller{}, nil
+		},
+	})
+	if err := errors.Join(errs[:]...); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func start(t testing.TB) *node {
+	t.Helper()
+	w := newWorld(t)
+	for _, alg := range []string{"ES256", "EdDSA"} {
+		row, err := tokens.NewSigningKey(w.ring, "default", alg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.must(t, &command.PutSigningKey{Key: row})
+	}
+	return serve(t, w)
+}
+
+func serve(t testing.TB, w *world) *node {
+	t.Helper()
+	n := build(t, w)
+	srv, err := httpapi.New(httpapi.Config{
+		Routes: n.routes, View: w.View, Translate: oauthapi.Translate, Logger: slog.New(slog.NewTextHandler(n.log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.ln = fasthttputil.NewInmemoryListener()
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(n.ln) }()
+	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return n.ln.Dial() }}
+	n.http = &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = srv.Shutdown(ctx)
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return n
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	text   string
+	json   map[string]any
+}
+
+func (a *answer) code() string { s, _ := a.json["error"].(string); return s }
+
+// want checks status and error code ("": none).
+func (a *answer) want(t *testing.T, status int, code string) {
+	t.Helper()
+	if a.status != status || a.code() != code {
+		t.Errorf("got %d %s, want %d %q", a.status, a.text, status, code)
+	}
+	if a.header.Get("Cache-Control") != "no-store" { // TOK-45: on errors too
+		t.Errorf("Cache-Control is %q", a.header.Get("Cache-Control"))
+	}
+	if a.header.Get("Access-Control-Allow-Origin") != "" {
+		t.Error("another origin may read the answer")
+	}
+}
+
+func (n *node) do(t testing.TB, method, path, body string, header ...string) *answer {
+	t.Helper()
+	req, err := http.NewRequest(method, "http://sts.example"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body != "" || method == "POST" {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := n.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &answer{status: res.StatusCode, header: res.Header, text: string(text)}
+	if len(text) > 0 && text[0] == '{' {
+		if err := json.Unmarshal(text, &a.json); err != nil {
+			t.Fatalf("answer %s: %v", text, err)
+		}
+	}
+	return a
+}
+
+func basicAuth(id, secret string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
+}
+
+// client registers a client and returns its secret.
+func (n *node) client(t testing.TB, r clients.Registration) string { return n.clientOf(t, "default", r) }
+
+func (n *node) clientOf(t testing.TB, tenant string, r clients.Registration) string {
+	t.Helper()
+	c, err := n.registry.Create(context.Background(), n.view(), tenant, &r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Secret()
+}
+
+// token gets a token by client_secret_basic; more is added to the form.
+func (n *node) token(t testing.TB, id, secret, more string) string {
+	t.Helper()
+	a := n.do(t, "POST", oauthapi.TokenPath, "grant_type=client_credentials"+more, "Authorization", basicAuth(id, secret))
+	token, _ := a.json["access_token"].(string)
+	if a.status != 200 || token == "" {
+		t.Fatalf("token: %d %s", a.status, a.text)
+	}
+	return token
+}
+
+func (n *node) introspect(t testing.TB, id, secret, token string) *answer {
+	t.Helper()
+	return n.do(t, "POST", oauthapi.IntrospectPath, "token="+url.QueryEscape(token), "Authorization", basicAuth(id, secret))
+}
+
+// keyPair is a client's key for assertions.
+type keyPair struct {
+	private ed25519.PrivateKey
+	jwks    json.RawMessage
+}
+
+func newKeyPair(t testing.TB) *keyPair {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: public, KeyID: "k1", Algorithm: "EdDSA", Use: "sig"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &keyPair{private, set}
+}
+
+// sign makes an assertion with typ and claims.
+func (k *keyPair) sign(t testing.TB, typ string, claims map[string]any) string {
+	t.Helper()
+	opts := (&jose.SignerOptions{}).WithHeader("kid", "k1")
+	if typ != "" {
+		opts = opts.WithType(jose.ContentType(typ))
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: k.private}, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := jwt.Signed(signer).Claims(claims).Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
