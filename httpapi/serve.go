@@ -95,9 +95,11 @@ func (s *Server) admit(c *fasthttp.RequestCtx, r *request) verdict {
 	return verdict{}
 }
 
-// answer asks for the view and calls Serve.
+// answer asks for the view and calls Serve. Where the view was Local, the proof is
+// looked at again before the answer leaves: the process may have been stopped since.
 func (s *Server) answer(c *fasthttp.RequestCtx, r *request, route *Route) error {
 	var view *state.View
+	local := false
 	if !route.NoView {
 		freshness := route.Read
 		if route.ReadFrom != nil {
@@ -110,8 +112,18 @@ func (s *Server) answer(c *fasthttp.RequestCtx, r *request, route *Route) error 
 		if view, err = s.cfg.View(&r.deadline, freshness); err != nil {
 			return &viewError{err}
 		}
+		local = freshness == state.Local
 	}
-	return route.Serve(c, view)
+	if err := route.Serve(c, view); err != nil {
+		return err
+	}
+	if local && s.cfg.Fresh != nil {
+		if err := s.cfg.Fresh(); err != nil {
+			c.Response.ResetBody()
+			return &viewError{err}
+		}
+	}
+	return nil
 }
 
 // viewError marks an error of Config.View: it is 503 unless it says otherwise.

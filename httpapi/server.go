@@ -66,6 +66,9 @@ type Config struct {
 	// View gives the view that a route asked for. Its errors become 503 with
 	// Retry-After, unless they are answers of their own (*oauth.Error, Problem).
 	View func(ctx context.Context, f state.Freshness) (*state.View, error)
+	// Fresh, when set, tells whether a Local view is still within its bound; it is
+	// asked after Serve, before the answer leaves.
+	Fresh func() error
 	// Translate, when set, turns an error of a lower room (no leader, outcome
 	// unknown) into an *oauth.Error or a Problem; nil leaves it as it is.
 	Translate func(err error) error

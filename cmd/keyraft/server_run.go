@@ -55,7 +55,7 @@ type server struct {
 }
 
 // runServer runs a node until ctx ends, then drains it.
-func runServer(ctx context.Context, cfg config.Config, settings config.Settings, io console) error {
+func runServer(ctx context.Context, cfg config.Config, _ config.Settings, io console) error {
 	s := &server{
 		cfg: cfg, io: io, log: newLogger(cfg.LogFormat, cfg.LogLevel, io.Err), reg: prometheus.NewRegistry(),
 		fatal: make(chan error, 1), gone: make(chan struct{}), up: make(chan struct{}),
@@ -63,7 +63,7 @@ func runServer(ctx context.Context, cfg config.Config, settings config.Settings,
 	for _, w := range cfg.Warnings() {
 		s.log.Warn(w)
 	}
-	if err := s.prepare(ctx, settings); err != nil {
+	if err := s.prepare(ctx); err != nil {
 		return err
 	}
 	defer func() { _ = s.api.Close() }()
@@ -78,7 +78,7 @@ func runServer(ctx context.Context, cfg config.Config, settings config.Settings,
 }
 
 // prepare opens what must be there before the node: folder, keys, API port.
-func (s *server) prepare(ctx context.Context, settings config.Settings) error {
+func (s *server) prepare(ctx context.Context) error {
 	if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
 		return config.NewError("data_dir", "can't be made: "+err.Error(), "name a folder that this user may write")
 	}
@@ -143,8 +143,9 @@ func (s *server) startNode(ctx context.Context) error {
 		Keyring:           s.keys, ShareSealKeys: s.share, NonVoter: s.cfg.NonVoter,
 		HeartbeatTimeout: s.cfg.Raft.HeartbeatTimeout, ElectionTimeout: s.cfg.Raft.ElectionTimeout,
 		StalenessBound: s.cfg.StalenessBound, WriteTimeout: s.cfg.WriteTimeout,
-		Storage: storage.Options{CacheBytes: int64(s.cfg.Storage.Cache), Stall: s.cfg.Storage.StallLimit},
-		Jobs:    s.jobs(), Topics: s.topics(), ReportedHead: s.reportedHead, Version: readVersion().Version, Logger: s.log, Registerer: s.reg,
+		Storage:     storage.Options{CacheBytes: int64(s.cfg.Storage.Cache), Stall: s.cfg.Storage.StallLimit},
+		SnapshotLog: int64(s.cfg.Raft.SnapshotLog), TrailingLogs: uint64(s.cfg.Raft.TrailingLogs),
+		Jobs: s.jobs(), Topics: s.topics(), ReportedHead: s.reportedHead, Version: readVersion().Version, Logger: s.log, Registerer: s.reg,
 		Fatal: func(err error) {
 			select {
 			case s.fatal <- err:

@@ -3,12 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/keyraft/keyraft/clients"
@@ -103,7 +101,7 @@ func (s *server) rooms() (*rooms, error) {
 			return r.shared.Version(v, tokens.KeyHash, version)
 		},
 	}
-	figures := newFigures(s.reg)
+	figures := newFigures(grants.Types())
 	authenticator, err1 := clients.NewAuthenticator(clients.AuthenticatorConfig{
 		Propose: s.propose, View: s.view, Keys: hashes, Now: time.Now, Issuer: r.signing.Issuer, TokenPath: oauthapi.TokenPath,
 	})
@@ -137,7 +135,7 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.reg.MustRegister(figures, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ops := opsapi.Deps{
 		Checks: []opsapi.Check{
 			{Name: "state", Err: s.node.Ready, Needed: true},
@@ -155,7 +153,7 @@ func (s *server) rooms() (*rooms, error) {
 	routes := oauthRoutes
 	routes = append(routes, opsapi.Routes(ops, s.cfg.Dev)...)
 	r.http, err = httpapi.New(httpapi.Config{
-		Routes: routes, View: s.view, Translate: translate, TLS: s.tls, Logger: s.log, Observe: figures.request,
+		Routes: routes, View: s.view, Fresh: s.node.Fresh, Translate: translate, TLS: s.tls, Logger: s.log, Observe: figures.request, Access: s.access,
 		Limits: httpapi.Limits{
 			Body: int(s.cfg.Limits.Body), Headers: int(s.cfg.Limits.Header), ReadTimeout: s.cfg.Limits.ReadTimeout,
 			IdleTimeout: s.cfg.Limits.IdleTimeout, Connections: s.cfg.Limits.Concurrency, PerIP: s.cfg.Limits.ConnsPerIP,
@@ -250,38 +248,6 @@ func (r *rooms) demoGateway(ctx context.Context, creds *credentials) error {
 	creds.GatewayID, creds.GatewayCredential = "dev-gateway", secret
 	creds.GossipKey = encodeKey(gossip)
 	return nil
-}
-
-// figures are the request metrics. Labels are closed sets.
-type figures struct {
-	tokens   *prometheus.CounterVec
-	requests *prometheus.CounterVec
-	seconds  *prometheus.HistogramVec
-}
-
-func newFigures(reg prometheus.Registerer) *figures {
-	f := &figures{
-		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "keyraft_token_requests_total", Help: "Requests at the token endpoint by grant and result."}, []string{"grant", "result"}),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "keyraft_http_requests_total", Help: "Answers by route, method and status."}, []string{"route", "method", "status"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "keyraft_http_request_seconds", Help: "Time from the whole request to the answer, by route.",
-			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18)}, []string{"route"}),
-	}
-	reg.MustRegister(f.tokens, f.requests, f.seconds)
-	return f
-}
-
-func (f *figures) token(grant oauth.GrantType, result string) {
-	f.tokens.WithLabelValues(string(grant), result).Inc()
-}
-
-func (f *figures) request(o httpapi.Observation) {
-	f.requests.WithLabelValues(o.Route, o.Method, fmt.Sprint(o.Status)).Inc()
-	if !o.Panicked {
-		f.seconds.WithLabelValues(o.Route).Observe(o.Duration.Seconds())
-	}
 }
 
 // topics are the questions that nodes put to each other.

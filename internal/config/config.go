@@ -84,9 +84,8 @@ type Seal struct {
 
 // Tokens are the defaults of a client's tokens.
 type Tokens struct {
-	AccessTokenLifetime    time.Duration `key:"access_token_lifetime" default:"1h" min:"1s" max:"720h" help:"Lifetime of an access token."`
-	MaxAccessTokenLifetime time.Duration `key:"max_access_token_lifetime" default:"24h" min:"1s" max:"8760h" help:"Longest lifetime that a client may be given."`
-	SigningAlg             string        `key:"signing_alg" default:"ES256" oneof:"ES256 EdDSA PS256 RS256" help:"Signature of JWT access tokens (RFC 7518, RFC 8037)."`
+	AccessTokenLifetime time.Duration `key:"access_token_lifetime" default:"1h" min:"1s" max:"720h" help:"Lifetime of an access token of a new cluster's default tenant."`
+	SigningAlg          string        `key:"signing_alg" default:"ES256" oneof:"ES256 EdDSA PS256 RS256" help:"Signature of JWT access tokens (RFC 7518, RFC 8037)."`
 }
 
 // Keys schedules the signing keys.
@@ -104,7 +103,6 @@ type Limits struct {
 	Header      Bytes         `key:"header" default:"16KiB" min:"4KiB" max:"1MiB" help:"Largest request head."`
 	ReadTimeout time.Duration `key:"read_timeout" default:"10s" min:"1s" max:"10m" help:"Time to send one request."`
 	IdleTimeout time.Duration `key:"idle_timeout" default:"90s" min:"1s" max:"1h" help:"How long an idle connection is kept."`
-	WriteQueue  int           `key:"write_queue" default:"8192" min:"16" max:"1000000" help:"Writes that may wait for consensus; more are refused at once with 503."`
 }
 
 // Storage tunes the data folder.
@@ -116,12 +114,10 @@ type Storage struct {
 
 // Raft tunes consensus.
 type Raft struct {
-	HeartbeatTimeout  time.Duration `key:"heartbeat_timeout" default:"1s" min:"50ms" max:"1m" help:"Silence of the leader after which a follower stands for election."`
-	ElectionTimeout   time.Duration `key:"election_timeout" default:"1s" min:"50ms" max:"1m" help:"How long a candidate waits for votes; at least heartbeat_timeout."`
-	SnapshotInterval  time.Duration `key:"snapshot_interval" default:"2m" min:"1s" max:"24h" help:"How often the node looks whether a snapshot is due."`
-	SnapshotThreshold int           `key:"snapshot_threshold" default:"65536" min:"16" max:"100000000" help:"Log entries since the last snapshot that make one due."`
-	TrailingLogs      int           `key:"trailing_logs" default:"20480" min:"0" max:"100000000" help:"Log entries kept behind a snapshot, so that a slow follower needs none."`
-	SnapshotRetain    int           `key:"snapshot_retain" default:"2" min:"1" max:"100" help:"Snapshots kept on disk."`
+	HeartbeatTimeout time.Duration `key:"heartbeat_timeout" default:"1s" min:"50ms" max:"1m" help:"Silence of the leader after which a follower stands for election."`
+	ElectionTimeout  time.Duration `key:"election_timeout" default:"1s" min:"50ms" max:"1m" help:"How long a candidate waits for votes; at least heartbeat_timeout."`
+	SnapshotLog      Bytes         `key:"snapshot_log" default:"64MiB" min:"1MiB" max:"1TiB" help:"Log since the last snapshot that makes one due; half the size of the state where that is more."`
+	TrailingLogs     int           `key:"trailing_logs" default:"4096" min:"0" max:"100000000" help:"Log entries kept behind a snapshot, so that a slow follower needs none."`
 }
 
 // Gateway is the configuration of the reference gateway (`keyraft gateway`).

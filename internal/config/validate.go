@@ -19,7 +19,7 @@ const freePort = "127.0.0.1:0"
 
 // nodeID is what a node or gateway may be called: it stands in URLs, file names
 // and certificates.
-var nodeID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var nodeID = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
 // envName is a name that a shell can set.
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -71,7 +71,7 @@ func (c Config) Validate() error {
 		k.fail("data_dir", "is empty", "name a folder, such as ./keyraft-data")
 	}
 	if c.NodeID != "" && !nodeID.MatchString(c.NodeID) {
-		k.fail("node_id", fmt.Sprintf("%q is not a node id", show(c.NodeID)), "use up to 64 letters, digits, dots, dashes and underscores, the first a letter or digit")
+		k.fail("node_id", fmt.Sprintf("%q is not a node id", show(c.NodeID)), "use 1 to 64 of a-z, 0-9 and the hyphen: it stands in the node's certificate")
 	}
 	if c.DevTLS && !c.Dev {
 		k.fail("dev_tls", "is on without dev", "start with --dev, or set tls.cert_file and tls.key_file")
@@ -100,6 +100,9 @@ func (c Config) Warnings() []string {
 	if !c.DevTLS && !c.TLS.On() && !loopback(host) {
 		out = append(out, "api_addr "+c.APIAddr+" serves plain HTTP beyond this machine: set tls.cert_file and tls.key_file, or put a TLS proxy in front")
 	}
+	if c.Bootstrap && !c.Dev && c.Issuer == "" {
+		out = append(out, "no issuer is configured, so tokens of a new cluster name the address of this API: set issuer to the URL that clients know this service by, such as https://login.example.com")
+	}
 	if c.Bootstrap && !c.Dev && c.Seal.KeyFile == "" && c.Seal.KeyEnv == "" && len(c.Seal.KeyExec) == 0 {
 		out = append(out, "no sealing key is configured, so one is kept in the data folder, beside what it protects: set seal.key_file, seal.key_env or seal.key_exec")
 	}
@@ -108,10 +111,7 @@ func (c Config) Warnings() []string {
 
 func (c Config) validateIssuer(k *checker) {
 	if c.Issuer == "" {
-		if c.Bootstrap && !c.Dev {
-			k.fail("issuer", "is missing", "set the URL that clients know this service by, such as https://login.example.com; every token carries it")
-		}
-		return
+		return // the address of the API then; Warnings says so
 	}
 	u, err := url.Parse(c.Issuer)
 	switch {
@@ -204,9 +204,6 @@ func (c Config) validateSeal(k *checker) {
 func (c Config) validateTimes(k *checker) {
 	if c.Raft.ElectionTimeout < c.Raft.HeartbeatTimeout {
 		k.fail("raft.election_timeout", formatDuration(c.Raft.ElectionTimeout)+" is shorter than raft.heartbeat_timeout "+formatDuration(c.Raft.HeartbeatTimeout), "make it at least as long")
-	}
-	if c.Tokens.AccessTokenLifetime > c.Tokens.MaxAccessTokenLifetime {
-		k.fail("tokens.access_token_lifetime", formatDuration(c.Tokens.AccessTokenLifetime)+" is longer than tokens.max_access_token_lifetime "+formatDuration(c.Tokens.MaxAccessTokenLifetime), "raise the maximum or shorten the lifetime")
 	}
 	if c.Keys.PublicationLead < 2*c.Keys.JWKSMaxAge {
 		k.fail("keys.publication_lead", formatDuration(c.Keys.PublicationLead)+" is less than twice keys.jwks_max_age "+formatDuration(c.Keys.JWKSMaxAge), "raise it, or verifiers meet tokens of a key that they have not seen")
