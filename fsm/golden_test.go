@@ -171,19 +171,19 @@ func TestGolden(t *testing.T) {
 // TestEveryKindHasItsGoldenPair fails for a kind, or version, that was added
 // without one; and for a pair that no case reads any more.
 func TestEveryKindHasItsGoldenPair(t *testing.T) {
-	kinds, files := map[command.Kind]bool{}, map[string]bool{"testdata/v1": true, "testdata/fuzz": true}
+	kinds, files := map[command.Kind]bool{}, map[string]bool{}
 	for _, g := range goldens() {
 		kinds[g.make.Kind()] = true
 		files[goldenFile(g, "entry")], files[goldenFile(g, "state")] = true, true
 	}
-	for k := range command.Kind(1 << 15) {
-		for version := range uint8(8) {
+	for k := range command.Kind(1 << 12) {
+		for version := range uint8(4) {
 			if _, err := command.New(k, version); err == nil && (!kinds[k] || version != command.Version) {
 				t.Errorf("kind %d version %d has no golden pair", k, version)
 			}
 		}
 	}
-	there, err := filepath.Glob("testdata/*")
+	there, err := filepath.Glob("testdata/*_v*.*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestEveryKindHasItsGoldenPair(t *testing.T) {
 		}
 	}
 	for path := range files {
-		if _, err := os.Stat(path); err != nil && !strings.HasSuffix(path, "fuzz") {
+		if _, err := os.Stat(path); err != nil {
 			t.Error(err)
 		}
 	}

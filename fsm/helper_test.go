@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,7 +22,14 @@ import (
 	"github.com/keyraft/keyraft/storage"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Enough to find what these tests are for, and quick under -race; a longer
+	// search is -rapid.checks=5000.
+	if err := flag.Set("rapid.checks", "40"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // t0 is the cluster time of every test's first entry: a whole minute.
 const t0 = int64(1_700_000_040_000)

@@ -49,9 +49,12 @@ const (
 
 func headerOf(v *state.View) Header {
 	c, _ := v.Cluster()
-	n := v.Counters()
+	return header(v.Applied(), v.Counters(), c)
+}
+
+func header(at state.Applied, n state.Counters, c *state.Cluster) Header {
 	return Header{
-		Cluster: c.GetId(), Generation: c.GetGeneration(), Index: v.Index(), Term: v.Applied().Term,
+		Cluster: c.GetId(), Generation: c.GetGeneration(), Index: at.Index, Term: at.Term,
 		Epoch: n.Epoch, Head: n.Head, FeatureLevel: n.Level, Clock: n.Clock,
 	}
 }
@@ -74,8 +77,8 @@ type Snapshot struct {
 }
 
 // Snapshot takes the state as it is and starts making it durable, without
-// waiting for that (R5). takenAt is the caller's clock in milliseconds. It must
-// not run beside Apply. A halted node gives none: entries that it no longer
+// waiting for that (R5). takenAt is the caller's clock in milliseconds. It may run
+// beside Apply. A halted node gives none: entries that it no longer
 // applies would be cut from its log behind one.
 func (f *FSM) Snapshot(takenAt int64) (*Snapshot, error) {
 	f.mu.Lock()
@@ -91,9 +94,22 @@ func (f *FSM) Snapshot(takenAt int64) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	header := headerOf(f.view.Load())
+	header, err := headerIn(rows)
+	if err != nil {
+		return nil, errors.Join(err, rows.Close())
+	}
 	header.TakenAt = takenAt
 	return &Snapshot{Header: header, rows: rows, db: f.db, flushed: flushed}, nil
+}
+
+// headerIn is the header that these very rows have: beside Apply, the view may be
+// one entry before or behind them.
+func headerIn(rows *storage.Snapshot) (Header, error) {
+	at, n, c, err := state.Position(rows)
+	if err != nil {
+		return Header{}, fmt.Errorf("read the position of the snapshot: %w", err)
+	}
+	return header(at, n, c), nil
 }
 
 // WriteTo streams the snapshot and waits until the flush that Snapshot started
@@ -317,7 +333,8 @@ func (f *FSM) Checksum() (index uint64, sum [32]byte, err error) {
 		return 0, sum, err
 	}
 	var buf []byte
-	if index, err = state.AppliedIndex(rows); err != nil {
+	at, _, _, err := state.Position(rows)
+	if err != nil {
 		return 0, sum, err
 	}
 	err = rows.Scan([]byte{0}, []byte{0xff}, func(key, value []byte) error {
@@ -326,5 +343,5 @@ func (f *FSM) Checksum() (index uint64, sum [32]byte, err error) {
 		return err
 	})
 	h.Sum(sum[:0])
-	return index, sum, err
+	return at.Index, sum, err
 }

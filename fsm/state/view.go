@@ -261,17 +261,24 @@ func (v *View) DueMinute() (minute uint64, any bool, err error) {
 	return minute, any, nil
 }
 
-// AppliedIndex reads the position of a snapshot of the store.
-func AppliedIndex(s *storage.Snapshot) (uint64, error) {
-	raw, err := s.Get(keyApplied)
-	if errors.Is(err, storage.ErrNotFound) {
-		return 0, nil
+// Position reads what a snapshot of the store says of itself: where it stands, its
+// counters, and the cluster, which is nil in an empty one.
+func Position(s *storage.Snapshot) (at Applied, n Counters, c *Cluster, err error) {
+	read := func(key []byte, into func(raw []byte) error) {
+		if err != nil {
+			return
+		}
+		var raw []byte
+		if raw, err = s.Get(key); errors.Is(err, storage.ErrNotFound) {
+			err = nil
+		} else if err == nil {
+			err = into(raw)
+		}
 	}
-	if err != nil {
-		return 0, err
-	}
-	a, err := decodeApplied(raw)
-	return a.Index, err
+	read(keyApplied, func(raw []byte) (err error) { at, err = decodeApplied(raw); return err })
+	read(keyCounters, func(raw []byte) (err error) { n, err = decodeCounters(raw); return err })
+	read([]byte{tableCluster}, func(raw []byte) error { c = &Cluster{}; return proto.Unmarshal(raw, c) })
+	return at, n, c, err
 }
 
 // AdminTokens calls fn for each operator's token with its hash.
