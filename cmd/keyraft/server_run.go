@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,7 @@ import (
 	"github.com/keyraft/keyraft/cluster"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/httpapi/gatewayapi"
 	"github.com/keyraft/keyraft/internal/config"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/storage"
@@ -52,6 +54,8 @@ type server struct {
 	url  string // of the API, as others reach it
 	node *cluster.Node
 	up   chan struct{} // closed when node is set
+
+	pollers atomic.Pointer[gatewayapi.Pollers]
 }
 
 // runServer runs a node until ctx ends, then drains it.
@@ -251,13 +255,16 @@ func (s *server) serve(ctx context.Context, rooms *rooms) error {
 	failed := make(chan error, 1)
 	go func() { failed <- rooms.http.Serve(s.api) }()
 	opsCtx, stopOps := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	defer background.Wait()
 	defer stopOps()
+	background.Go(func() { rooms.pollers.Run(opsCtx) })
 	if s.cfg.OpsAddr != "" {
 		l, err := net.Listen("tcp", s.cfg.OpsAddr)
 		if err != nil {
 			return errors.Join(config.NewError("ops_addr", err.Error(), "choose another address"), s.node.Close(ctx))
 		}
-		go serveOps(opsCtx, l, rooms.ops, s.log)
+		background.Go(func() { serveOps(opsCtx, l, rooms.ops, s.log) })
 	}
 	ready := make(chan error, 1)
 	go func() { ready <- s.becomeReady(ctx, rooms) }()

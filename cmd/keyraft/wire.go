@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -16,6 +17,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/httpapi"
+	"github.com/keyraft/keyraft/httpapi/gatewayapi"
 	"github.com/keyraft/keyraft/httpapi/oauthapi"
 	"github.com/keyraft/keyraft/httpapi/opsapi"
 	"github.com/keyraft/keyraft/internal/oauth"
@@ -49,6 +51,8 @@ type rooms struct {
 	registry *clients.Registry
 	shared   *tokens.ClusterKeys
 	signing  *tokens.SigningKeys
+	pollers  *gatewayapi.Pollers
+	routes   []httpapi.Route
 }
 
 // propose and view wait for the node where a leader's job is quicker than Start.
@@ -150,10 +154,13 @@ func (s *server) rooms() (*rooms, error) {
 		Removed: cluster.ErrRemoved, Metrics: s.reg,
 	}
 	r.ops = opsapi.Handler(ops)
-	routes := oauthRoutes
-	routes = append(routes, opsapi.Routes(ops, s.cfg.Dev)...)
+	gatewayRoutes, err := r.gateways()
+	if err != nil {
+		return nil, err
+	}
+	r.routes = slices.Concat(oauthRoutes, gatewayRoutes, opsapi.Routes(ops, s.cfg.Dev))
 	r.http, err = httpapi.New(httpapi.Config{
-		Routes: routes, View: s.view, Fresh: s.node.Fresh, Translate: translate, TLS: s.tls, Logger: s.log, Observe: figures.request, Access: s.access,
+		Routes: r.routes, View: s.view, Fresh: s.node.Fresh, Translate: translate, TLS: s.tls, Logger: s.log, Observe: figures.request, Access: s.access,
 		Limits: httpapi.Limits{
 			Body: int(s.cfg.Limits.Body), Headers: int(s.cfg.Limits.Header), ReadTimeout: s.cfg.Limits.ReadTimeout,
 			IdleTimeout: s.cfg.Limits.IdleTimeout, Connections: s.cfg.Limits.Concurrency, PerIP: s.cfg.Limits.ConnsPerIP,
@@ -250,8 +257,40 @@ func (r *rooms) demoGateway(ctx context.Context, creds *credentials) error {
 	return nil
 }
 
-// topics are the questions that nodes put to each other.
-func (s *server) topics() map[string]cluster.Topic { return nil }
+// topics are the questions that nodes put to each other. The node that answers
+// may be quicker up than its rooms.
+func (s *server) topics() map[string]cluster.Topic {
+	return map[string]cluster.Topic{
+		gatewayapi.TopicPollers: func(ctx context.Context, from string, body []byte) ([]byte, error) {
+			p := s.pollers.Load()
+			if p == nil {
+				return nil, errors.New("this node is starting")
+			}
+			return p.Answer(ctx, from, body)
+		},
+	}
+}
 
 // reportedHead is the highest head that a gateway has reported to any node.
-func (s *server) reportedHead(context.Context) uint64 { return 0 }
+func (s *server) reportedHead(ctx context.Context) uint64 {
+	if p := s.pollers.Load(); p != nil {
+		return p.ReportedHead(ctx)
+	}
+	return 0
+}
+
+// gateways builds what gateways ask.
+func (r *rooms) gateways() ([]httpapi.Route, error) {
+	s := r.server
+	pollers, err := gatewayapi.NewPollers(gatewayapi.PollersConfig{
+		View: s.view, Nodes: s.node.NodeIDs, Ask: s.node.Ask, Staleness: s.cfg.StalenessBound,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.pollers.Store(pollers)
+	r.pollers = pollers
+	return gatewayapi.Routes(gatewayapi.Deps{
+		View: s.view, HeadMoved: s.node.HeadMoved, Shared: r.shared, Signing: r.signing, Pollers: pollers, Now: time.Now, Operators: s.cfg.Dev,
+	})
+}

@@ -1,0 +1,153 @@
+package gatewayapi
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Instance is one gateway process, as the nodes have seen it last.
+type Instance struct {
+	Gateway  string // id of the registered gateway; "" for an operator in --dev
+	Instance string // the name that the process gave itself; may be empty
+	Addr     string // the peer's address
+	Epoch    uint64
+	Head     uint64
+	HeadMS   int64 // since it first reported that head
+	SeenMS   int64 // since its last poll arrived
+	FailOpen bool
+	Live     bool // it has polled within its bound
+}
+
+// Instances are the gateways that poll any node.
+func (p *Pollers) Instances(ctx context.Context) []Instance {
+	nodes := p.cfg.Nodes()
+	p.askAll(ctx, &inquiry{})
+	all, _ := p.everywhere(nodes)
+	out := make([]Instance, 0, len(all))
+	for i := range all {
+		s := &all[i]
+		out = append(out, Instance{s.Gateway, s.Instance, s.Addr, s.Epoch, s.Head, s.HeadMS, s.SeenMS, s.FailOpen, s.live()})
+	}
+	return out
+}
+
+// Revocation is what a receipt is for.
+type Revocation struct {
+	Tenant     string
+	Epoch, Seq uint64
+	At         time.Time // when it was asked for
+}
+
+// Confirmation says whether one gateway instance refuses what was revoked.
+type Confirmation struct {
+	Gateway  string
+	Instance string
+	Head     uint64 // that it has reported
+	MS       int64  // from Revocation.At until it reported; -1 when it has not
+	OK       bool
+}
+
+// holdEach is how long a node is asked to hold its answer back.
+const holdEach = 400 * time.Millisecond
+
+// Receipt waits, at most for timeout, until every gateway that may let a token of the
+// tenant pass has acknowledged the revocation. complete says that all have: one that
+// fails open and has gone silent is not waited for, but listed as not reached. So is
+// a node that does not answer, for as long as a gateway of it may live on unheard of.
+func (p *Pollers) Receipt(ctx context.Context, r Revocation, timeout time.Duration) (receipt []Confirmation, complete bool) {
+	q := &inquiry{Tenant: r.Tenant, Epoch: r.Epoch, Seq: r.Seq, WaitMS: holdEach.Milliseconds()}
+	t := &tally{pollers: p, q: q, at: r.At, nodes: p.cfg.Nodes(), asked: make(map[string]bool), after: make(map[instanceKey]int64), news: make(chan struct{}, 1)}
+	if until := p.cfg.Clock().Add(timeout); t.at.IsZero() || t.at.After(until) {
+		t.at = p.cfg.Clock()
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, node := range t.nodes {
+		wg.Go(func() { t.follow(ctx, node) })
+	}
+	for settled := false; !settled && ctx.Err() == nil; {
+		select {
+		case <-t.news:
+			_, settled, _ = t.look()
+		case <-ctx.Done():
+		}
+	}
+	cancel()
+	wg.Wait()
+	receipt, settled, reached := t.look()
+	return receipt, settled && reached
+}
+
+// tally gathers what the nodes say about one revocation.
+type tally struct {
+	pollers *Pollers
+	q       *inquiry
+	at      time.Time
+	nodes   []string
+	news    chan struct{}
+
+	mu    sync.Mutex
+	asked map[string]bool       // nodes that answered, or failed to, since the revocation
+	after map[instanceKey]int64 // milliseconds until each one acknowledged
+}
+
+// follow asks one node again and again until ctx ends.
+func (t *tally) follow(ctx context.Context, node string) {
+	for ctx.Err() == nil {
+		err := t.pollers.ask(ctx, node, t.q)
+		if ctx.Err() != nil {
+			return
+		}
+		t.mu.Lock()
+		t.asked[node] = true
+		t.mu.Unlock()
+		select {
+		case t.news <- struct{}{}:
+		default:
+		}
+		pause := 25 * time.Millisecond // all its gateways have it; one may still come over from another node
+		if err != nil {
+			pause = 100 * time.Millisecond
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// look makes the receipt of what is known by now. settled: there is nobody left to
+// wait for; reached: nobody is left out.
+func (t *tally) look() (receipt []Confirmation, settled, reached bool) {
+	all, blind := t.pollers.everywhere(t.nodes)
+	now := t.pollers.cfg.Clock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	settled, reached = !blind, true
+	for _, node := range t.nodes {
+		settled = settled && t.asked[node]
+	}
+	receipt = []Confirmation{}
+	for i := range all {
+		s, key := &all[i], instanceKey{all[i].Gateway, all[i].Instance}
+		_, before := t.after[key]
+		live := s.expected(t.q)
+		if !live && !before && !(s.FailOpen && s.sees(t.q.Tenant)) {
+			continue // it refuses by itself by now, or never knew tokens of the tenant
+		}
+		c := Confirmation{Gateway: s.Gateway, Instance: s.Instance, Head: s.Head, MS: -1, OK: s.has(t.q)}
+		if c.OK {
+			if !before {
+				t.after[key] = max(now.Add(-time.Duration(s.HeadMS)*time.Millisecond).Sub(t.at).Milliseconds(), 0)
+			}
+			c.MS = t.after[key]
+		}
+		settled = settled && (c.OK || !live)
+		reached = reached && c.OK
+		receipt = append(receipt, c)
+	}
+	return slices.Clip(receipt), settled, reached
+}
