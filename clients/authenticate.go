@@ -93,7 +93,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, v *state.View, r *Requ
 	if !ok && !r.Linearizable {
 		fresh, err := a.cfg.View(ctx, state.Linearizable)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, NoView(err)
 		}
 		if differs(v, fresh, r.Tenant, claimed.id, client, known) {
 			v = fresh

@@ -34,7 +34,8 @@ func parseBasic(header string) (id, secret string, ok bool) {
 	if !found || !strings.EqualFold(scheme, "Basic") || len(text) > maxHeader || strings.ContainsAny(text, "\r\n") {
 		return "", "", false
 	}
-	raw, err := base64.StdEncoding.Strict().DecodeString(text)
+	var stack [256]byte // most headers fit
+	raw, err := base64.StdEncoding.Strict().AppendDecode(stack[:0], []byte(text))
 	if err != nil {
 		return "", "", false
 	}

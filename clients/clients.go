@@ -24,7 +24,11 @@
 package clients
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
 )
 
@@ -44,3 +48,15 @@ type FieldError struct{ Field, Detail string }
 
 // Error names the member.
 func (e *FieldError) Error() string { return e.Field + ": " + e.Detail }
+
+// NoView makes the answer of an error for which a second look at the state could not
+// be had: temporarily_unavailable, with the cause wrapped. An error that is an answer
+// already stays as it is. The first look of a request is the server's, which answers
+// the same.
+func NoView(err error) error {
+	var answer *oauth.Error
+	if err == nil || errors.As(err, &answer) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", oauth.TemporarilyUnavailable.With("this node cannot prove that its state is fresh; try again, or another node").WithRetryAfter(1), err)
+}

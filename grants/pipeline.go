@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
@@ -81,7 +82,7 @@ func (p *Pipeline) serve(ctx context.Context, v *state.View, grant Grant, req *R
 	if f != state.Local {
 		fresh, err := p.cfg.View(ctx, f)
 		if err != nil {
-			return err
+			return clients.NoView(err)
 		}
 		v = fresh
 		req.Credentials.Linearizable = f.IsLinearizable()
@@ -98,7 +99,7 @@ func (p *Pipeline) serve(ctx context.Context, v *state.View, grant Grant, req *R
 	}
 	fresh, viewErr := p.cfg.View(ctx, state.Linearizable)
 	if viewErr != nil {
-		return viewErr
+		return clients.NoView(viewErr)
 	}
 	freshTenant, _ := fresh.Tenant(client.GetTenant())
 	freshClient, _ := fresh.Client(client.GetTenant(), client.GetId())
@@ -174,7 +175,7 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 	// The proof that this node's state is fresh is looked at once more: a node that
 	// was paused while it signed must not hand the token out (R13).
 	if _, err := p.cfg.View(ctx, state.Local); err != nil {
-		return err
+		return clients.NoView(err)
 	}
 	out.ExpiresIn, out.Scope = life, d.Scope
 	return nil
@@ -187,17 +188,22 @@ func (p *Pipeline) observe(grant Grant, err error) {
 	if grant != nil {
 		name = grant.Type()
 	}
+	p.cfg.Observe(name, resultOf(err))
+}
+
+// resultOf is "ok" or the code of the refusal, of a small fixed set.
+func resultOf(err error) string {
+	if err == nil {
+		return "ok"
+	}
 	var refusal *oauth.Error
 	switch {
-	case err == nil:
-		p.cfg.Observe(name, "ok")
 	case errors.As(err, &refusal):
-		p.cfg.Observe(name, string(refusal.Code()))
+		return string(refusal.Code())
 	case errors.Is(err, command.ErrUnavailable):
-		p.cfg.Observe(name, string(oauth.TemporarilyUnavailable))
+		return string(oauth.TemporarilyUnavailable)
 	case errors.Is(err, command.ErrOutcomeUnknown):
-		p.cfg.Observe(name, string(oauth.OutcomeUnknown))
-	default:
-		p.cfg.Observe(name, string(oauth.ServerError))
+		return string(oauth.OutcomeUnknown)
 	}
+	return string(oauth.ServerError)
 }

@@ -40,6 +40,15 @@ type ClusterKeys struct {
 	ring *seal.Keyring
 	mu   sync.Mutex // of those who add
 	keys atomic.Pointer[map[clusterKeyName]*seal.Key]
+
+	newest atomic.Pointer[map[string]newestKey] // of one view: asked for by every request
+}
+
+// newestKey is what Newest found in the view at index of epoch.
+type newestKey struct {
+	epoch, index uint64
+	key          *seal.Key
+	version      uint32
 }
 
 type clusterKeyName struct {
@@ -52,11 +61,30 @@ type clusterKeyName struct {
 func NewClusterKeys(ring *seal.Keyring) *ClusterKeys {
 	k := &ClusterKeys{ring: ring}
 	k.keys.Store(&map[clusterKeyName]*seal.Key{})
+	k.newest.Store(&map[string]newestKey{})
 	return k
 }
 
-// Newest is the key of the newest active version: the one that hashes or tags.
+// Newest is the key of the newest active version: the one that hashes or tags. It
+// does not allocate when the view is the one of the call before.
 func (k *ClusterKeys) Newest(v *state.View, name string) (*seal.Key, uint32, error) {
+	if n := (*k.newest.Load())[name]; n.key != nil && n.epoch == v.Epoch() && n.index == v.Index() {
+		return n.key, n.version, nil
+	}
+	key, version, err := k.findNewest(v, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	next := make(map[string]newestKey, 2)
+	for other, n := range *k.newest.Load() {
+		next[other] = n
+	}
+	next[name] = newestKey{v.Epoch(), v.Index(), key, version}
+	k.newest.Store(&next) // of two at once one is lost, and found again
+	return key, version, nil
+}
+
+func (k *ClusterKeys) findNewest(v *state.View, name string) (*seal.Key, uint32, error) {
 	versions := v.ClusterKeys(name)
 	for i := len(versions) - 1; i >= 0; i-- {
 		if versions[i].GetStatus() == clusterKeyActive {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/tokens"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 func (k *kit) run(t testing.TB) {
@@ -183,6 +185,10 @@ func TestRevokedKeyIgnoresHeads(t *testing.T) {
 	}
 	if _, hit := k.view().Revoked("default", "", "key", kid, 0, k.now().Unix()); !hit {
 		t.Fatal("the key's revocation is not in the state")
+	}
+	late := verify.Claims{KeyID: kid, Head: math.MaxUint64, IssuedAt: k.now().Unix()}
+	if !tokens.CoveredBy(k.view(), "default", &late) {
+		t.Error("a head that was made up escapes the key's revocation")
 	}
 	token, err := k.minter.AppendJWT(context.Background(), nil, before, k.claims("orders"))
 	if err != nil {

@@ -183,11 +183,11 @@ func TestMintWithoutAKeyIsTemporary(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "temporarily_unavailable") {
 		t.Errorf("error %v, want temporarily_unavailable", err)
 	}
-	if err := k.keys.Ready(context.Background(), k.view(), "default"); !errors.Is(err, tokens.ErrNoKey) {
+	if err := k.keys.Ready(k.view(), "default"); !errors.Is(err, tokens.ErrNoKey) {
 		t.Errorf("Ready says %v, want ErrNoKey", err)
 	}
 	k.addKeys(t, "ES256")
-	if err := k.keys.Ready(context.Background(), k.view(), "default"); err != nil {
+	if err := k.keys.Ready(k.view(), "default"); err != nil {
 		t.Errorf("Ready says %v with a key", err)
 	}
 }

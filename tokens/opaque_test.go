@@ -75,16 +75,17 @@ func TestOneSpelling(t *testing.T) {
 	}
 }
 
-func TestOpaqueTokenEnds(t *testing.T) {
+func TestTokensEndExactly(t *testing.T) {
 	t.Parallel()
 	k := newKit(t, tokens.KeyJobConfig{})
-	token := k.issue(t, k.addClient(t, &state.Client{Id: "orders"}))
+	k.addKeys(t, "ES256")
+	opaque, jwt := k.issue(t, k.addClient(t, &state.Client{Id: "orders"})), k.mint(t, k.claims("orders"))
 	k.pass(3599 * time.Second)
-	if !k.active(t, token) {
+	if !k.active(t, opaque) || !k.active(t, jwt) {
 		t.Error("inactive a second before its end")
 	}
 	k.pass(time.Second)
-	if k.active(t, token) {
+	if k.active(t, opaque) || k.active(t, jwt) {
 		t.Error("active at its end")
 	}
 }

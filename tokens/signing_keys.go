@@ -1,7 +1,6 @@
 package tokens
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -170,7 +169,7 @@ func (s *SigningKeys) Issuer(v *state.View, tenant string) (string, error) {
 
 // Ready tells whether the tenant's default algorithm can sign here now: what a
 // node waits for before it says that it is ready. The error says what is missing.
-func (s *SigningKeys) Ready(_ context.Context, v *state.View, tenant string) error {
+func (s *SigningKeys) Ready(v *state.View, tenant string) error {
 	set, err := s.of(v, tenant)
 	if err != nil {
 		return err

@@ -179,7 +179,7 @@ func translate(err error) error {
 
 // signs tells whether this node can sign the default tenant's tokens now.
 func (r *rooms) signs() error {
-	return r.signing.Ready(context.Background(), r.server.node.FSM().View(), tokens.DefaultTenant)
+	return r.signing.Ready(r.server.node.FSM().View(), tokens.DefaultTenant)
 }
 
 func (r *rooms) issuer() (string, error) {

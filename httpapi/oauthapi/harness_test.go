@@ -57,7 +57,7 @@ type node struct {
 	ln       *fasthttputil.InmemoryListener
 	http     *http.Client
 	log      *strings.Builder
-	results  atomic.Pointer[string]
+	granted  atomic.Int64
 }
 
 // build makes the rooms over w: one node of the cluster that w stands for.
@@ -72,7 +72,10 @@ func build(t testing.TB, w *world) *node {
 		},
 	}
 	var errs [9]error
-	n.registry, errs[0] = clients.NewRegistry(clients.RegistryConfig{Propose: w.Propose, View: w.View, Keys: hash, Now: w.now, Grants: grants.Types()})
+	n.registry, errs[0] = clients.NewRegistry(clients.RegistryConfig{Propose: w.Propose, Keys: hash, Now: w.now, Grants: grants.Types(),
+		// Where a command was proposed it is applied: a view after it is never behind.
+		View: func(context.Context, state.Freshness) (*state.View, error) { return w.view(), nil },
+	})
 	auth, err := clients.NewAuthenticator(clients.AuthenticatorConfig{
 		Propose: w.Propose, View: w.View, Keys: hash, Now: w.now, Issuer: n.keys.Issuer, TokenPath: oauthapi.TokenPath,
 	})
@@ -89,7 +92,11 @@ func build(t testing.TB, w *world) *node {
 	errs[5] = err
 	n.pipeline, errs[6] = grants.New(grants.Config{
 		Clients: auth, Keys: n.keys, Minter: minter, Opaque: opaque, View: w.View, Now: w.now,
-		Observe: func(_ oauth.GrantType, result string) { n.results.Store(&result) },
+		Observe: func(g oauth.GrantType, result string) {
+			if g == oauth.GrantClientCredentials && result == "ok" {
+				n.granted.Add(1)
+			}
+		},
 	})
 	n.routes, errs[7] = oauthapi.Routes(oauthapi.Deps{
 		Pipeline: n.pipeline, Clients: auth, Keys: n.keys, Introspector: intro, Revoker: revoker, View: w.View, Grants: grants.Types(),
@@ -204,7 +211,9 @@ func basicAuth(id, secret string) string {
 }
 
 // client registers a client and returns its secret.
-func (n *node) client(t testing.TB, r clients.Registration) string { return n.clientOf(t, "default", r) }
+func (n *node) client(t testing.TB, r clients.Registration) string {
+	return n.clientOf(t, "default", r)
+}
 
 func (n *node) clientOf(t testing.TB, tenant string, r clients.Registration) string {
 	t.Helper()

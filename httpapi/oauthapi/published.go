@@ -36,7 +36,7 @@ func (p *published) tenant(c *fasthttp.RequestCtx, v *state.View) (*state.View, 
 	}
 	v, err := p.view(httpapi.Context(c), state.Linearizable)
 	if err != nil {
-		return nil, "", err
+		return nil, "", clients.NoView(err)
 	}
 	if _, ok := v.Tenant(id); !ok {
 		return nil, "", oauth.InvalidRequest.With("there is no such tenant").WithStatus(fasthttp.StatusNotFound)

@@ -2,6 +2,7 @@ package oauthapi_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,7 @@ type world struct {
 	looks   atomic.Int64 // linearizable views
 	halted  atomic.Bool
 	propose func(c command.Command) error // when set, may refuse a proposal
+	paused  atomic.Int64                  // when set, that many Local views are proved fresh, then none
 }
 
 func newWorld(t testing.TB) *world {
@@ -97,6 +99,10 @@ func (w *world) Propose(ctx context.Context, c command.Command) (command.Result,
 func (w *world) View(_ context.Context, f state.Freshness) (*state.View, error) {
 	if f.IsLinearizable() {
 		w.looks.Add(1)
+	} else if n := w.paused.Load(); n == 1 {
+		return nil, errors.New("no proof of freshness")
+	} else if n > 1 {
+		w.paused.Add(-1)
 	} else if v := w.lagging.Load(); v != nil {
 		return v, nil
 	}

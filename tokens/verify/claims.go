@@ -29,6 +29,10 @@ type Claims struct {
 	NotBefore int64 // nbf, seconds; 0 when missing
 	Expires   int64 // exp, seconds; 0 when missing: Check refuses it
 
+	// KeyManager is the name of the key manager that vouches for the issuer, set by
+	// the caller; empty means the built-in one, "resident".
+	KeyManager string
+
 	// Bound says that the token has a cnf claim, so it is no bearer token. JKT
 	// (RFC 9449) and X5T (RFC 8705) tell to what. When both are empty the binding
 	// is of a kind that we cannot check: the token must be refused.

@@ -8,10 +8,13 @@ const (
 	KindClient      = "client"      // client_id
 	KindSubject     = "subject"     // sub
 	KindApplication = "application" // app
-	KindKeyManager  = "keymanager"  // iss
+	KindKeyManager  = "keymanager"  // name of the key manager, which the issuer tells
 	KindKey         = "key"         // kid
 	KindAPIKey      = "apikey"      // an API key's id: no JWT is one
 )
+
+// resident is the name of the built-in key manager of every tenant.
+const resident = "resident"
 
 // Revocation refuses the tokens that it covers. Instants are seconds.
 type Revocation struct {
@@ -21,6 +24,12 @@ type Revocation struct {
 	Kind, Target string
 	IssuedBefore int64 // 0: not named
 	ExpiresAt    int64 // when no token can be left that it covers; the caller drops it then
+
+	// A restore takes back what was issued after its backup: with IssuedAfter not
+	// 0 only tokens that were decided above the head DecidedAfter, or issued after
+	// the second IssuedAfter, are meant.
+	DecidedAfter uint64
+	IssuedAfter  int64
 }
 
 // Covers tells whether r refuses a token. It does so for one of this cluster
@@ -28,18 +37,33 @@ type Revocation struct {
 // Head < Seq, and also IssuedAt ≤ IssuedBefore when r names that (whole seconds:
 // equal counts as before). A token of another issuer, which has no head, is judged
 // by IssuedBefore alone, and always covered without one; so is one without iat.
-// The caller has matched the tenant.
+// So is every token of a signing key that was revoked, whatever head it names:
+// who has the key writes any head. A window (IssuedAfter) narrows all that. The
+// caller has matched the tenant.
 func Covers(r Revocation, c *Claims) bool {
 	if r.Issuer != "" && r.Issuer != c.Issuer {
 		return false
 	}
-	if c.Own && c.Head >= r.Seq {
+	believed := c.Own && r.Kind != KindKey // its head
+	if believed && c.Head >= r.Seq {
 		return false
 	}
 	if r.IssuedBefore != 0 && c.IssuedAt > r.IssuedBefore {
 		return false
 	}
+	if r.IssuedAfter != 0 && !after(&r, c, believed) {
+		return false
+	}
 	return r.Target != "" && r.Target == c.target(r.Kind)
+}
+
+// after tells whether c lies in the window of r. Where no head is believed, iat
+// decides, and a token without one is in it.
+func after(r *Revocation, c *Claims, believed bool) bool {
+	if believed {
+		return c.Head > r.DecidedAfter || c.IssuedAt > r.IssuedAfter
+	}
+	return c.IssuedAt > r.IssuedAfter || c.IssuedAt == 0
 }
 
 // target is the claim that a revocation of this kind is looked up by; "" for none.
@@ -58,7 +82,10 @@ func (c *Claims) target(kind string) string {
 	case KindApplication:
 		return c.Application
 	case KindKeyManager:
-		return c.Issuer
+		if c.KeyManager == "" {
+			return resident
+		}
+		return c.KeyManager
 	case KindKey:
 		return c.KeyID
 	}

@@ -24,22 +24,32 @@ func TestCoversExactly(t *testing.T) {
 		id := rapid.SampledFrom([]string{"", "a", "b"})
 		c := verify.Claims{
 			JTI: id.Draw(t, "jti"), Grant: id.Draw(t, "gid"), Root: id.Draw(t, "root"), ClientID: id.Draw(t, "client"), Subject: id.Draw(t, "sub"),
-			Application: id.Draw(t, "app"), Issuer: id.Draw(t, "iss"), KeyID: id.Draw(t, "kid"),
+			Application: id.Draw(t, "app"), Issuer: id.Draw(t, "iss"), KeyID: id.Draw(t, "kid"), KeyManager: id.Draw(t, "key manager"),
 			Own: rapid.Bool().Draw(t, "own"), Head: rapid.Uint64Range(0, 4).Draw(t, "head"), IssuedAt: rapid.Int64Range(0, 4).Draw(t, "iat"),
 		}
 		r := verify.Revocation{
 			Seq: rapid.Uint64Range(0, 4).Draw(t, "seq"), IssuedBefore: rapid.Int64Range(0, 4).Draw(t, "issued before"),
-			Issuer: id.Draw(t, "issuer"), Kind: rapid.SampledFrom(kinds).Draw(t, "kind"), Target: id.Draw(t, "target"),
+			Issuer: id.Draw(t, "issuer"), Kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
+			Target:       rapid.SampledFrom([]string{"", "a", "b", "resident"}).Draw(t, "target"),
+			DecidedAfter: rapid.Uint64Range(0, 4).Draw(t, "decided after"), IssuedAfter: rapid.Int64Range(0, 4).Draw(t, "issued after"),
 		}
 		claim := map[string]string{
 			"token": c.JTI, "grant": c.Grant, "root": c.Root, "client": c.ClientID, "subject": c.Subject,
-			"application": c.Application, "keymanager": c.Issuer, "key": c.KeyID,
+			"application": c.Application, "keymanager": c.KeyManager, "key": c.KeyID,
+		}
+		if c.KeyManager == "" {
+			claim["keymanager"] = "resident"
 		}
 		meant := r.Target != "" && claim[r.Kind] == r.Target && (r.Issuer == "" || r.Issuer == c.Issuer)
 		before := r.IssuedBefore == 0 || c.IssuedAt <= r.IssuedBefore
-		if c.Own {
+		after := c.IssuedAt > r.IssuedAfter
+		if c.Own && r.Kind != "key" {
 			before = before && c.Head < r.Seq
+			after = after || c.Head > r.DecidedAfter
+		} else {
+			after = after || c.IssuedAt == 0
 		}
+		before = before && (r.IssuedAfter == 0 || after)
 		if got := verify.Covers(r, &c); got != (meant && before) {
 			t.Fatalf("Covers says %v of %+v and %+v", got, r, c)
 		}
@@ -57,6 +67,61 @@ func TestCoversExactly(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRestoreTakesBackWhatCameAfterTheBackup is R15: its window covers what was
+// decided above the backup's head or issued after its second, before the restore.
+func TestRestoreTakesBackWhatCameAfterTheBackup(t *testing.T) {
+	t.Parallel()
+	const backup = 1_700_000_000
+	r := verify.Revocation{Seq: 1 << 32, Kind: verify.KindKeyManager, Target: "resident", DecidedAfter: 40, IssuedAfter: backup}
+	tests := []struct {
+		name  string
+		c     verify.Claims
+		cover bool
+	}{
+		{"decided and issued before the backup", verify.Claims{Own: true, Head: 40, IssuedAt: backup}, false},
+		{"decided after it, by a clock that lags", verify.Claims{Own: true, Head: 41, IssuedAt: backup - 9}, true},
+		{"issued after it, where no head moved", verify.Claims{Own: true, Head: 40, IssuedAt: backup + 1}, true},
+		{"decided on the restored state", verify.Claims{Own: true, Head: 1 << 32, IssuedAt: backup + 9}, false},
+		{"another key manager's token", verify.Claims{KeyManager: "okta", IssuedAt: backup + 9}, false},
+		{"a token whose head nobody told, issued before", verify.Claims{IssuedAt: backup}, false},
+		{"one issued after", verify.Claims{IssuedAt: backup + 1}, true},
+		{"one that tells neither", verify.Claims{}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := verify.Covers(r, &tt.c); got != tt.cover {
+				t.Errorf("covered %v, want %v", got, tt.cover)
+			}
+		})
+	}
+}
+
+// TestLeakedKeyForgesHeads is Y9: who has the key writes any head, and leaves the
+// kid out where that helps.
+func TestLeakedKeyForgesHeads(t *testing.T) {
+	t.Parallel()
+	r := verify.Revocation{Seq: 100, Kind: verify.KindKey, Target: key(verify.ES256).ID}
+	payload := strings.Replace(testPayload, "3.41", "3.18446744073709551615", 1)
+	for name, h := range map[string]string{
+		"with its kid": header(verify.ES256), "without kid": `{"alg":"ES256","typ":"at+jwt"}`,
+	} {
+		token, err := verify.Parse(mint(t, verify.ES256, h, payload))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := token.Verify(key(verify.ES256)); err != nil {
+			t.Fatal(err)
+		}
+		if err := token.Check(expect()); err != nil || !token.Claims.Own {
+			t.Fatalf("own %v, error %v", token.Claims.Own, err)
+		}
+		if !verify.Covers(r, &token.Claims) {
+			t.Errorf("%s: the token escapes by the head it names", name)
+		}
+	}
 }
 
 // TestRevocationRacesWithIssue is G9.

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -17,8 +18,9 @@ const (
 )
 
 // Verify checks the signature with a key that the caller found by issuer and kid.
-// The token's alg and kid must be the key's. Errors: ErrSignature, ErrUnknownKey,
-// ErrKey.
+// The token's alg and kid must be the key's. A token without kid gets the key's in
+// its Claims, so that a revocation of the key reaches it. Errors: ErrSignature,
+// ErrUnknownKey, ErrKey.
 func (t *Token) Verify(k Key) error {
 	if t.Header.Alg != k.Alg {
 		return fmt.Errorf("%w: its alg is not the one that the key is registered for", ErrSignature)
@@ -32,6 +34,7 @@ func (t *Token) Verify(k Key) error {
 	if !t.verify(k) {
 		return fmt.Errorf("%w", ErrSignature)
 	}
+	t.Claims.KeyID = cmp.Or(t.Claims.KeyID, k.ID)
 	return nil
 }
 

@@ -1,0 +1,5 @@
+//go:build !race
+
+package oauthapi_test
+
+const raceEnabled = false
