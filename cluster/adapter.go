@@ -63,6 +63,7 @@ func (a *adapter) StoreConfiguration(index uint64, _ raft.Configuration) {
 
 // Snapshot implements raft.FSM.
 func (a *adapter) Snapshot() (raft.FSMSnapshot, error) {
+	a.log.installed.Store(0) // what is cut from the log now lies below this one
 	s, err := a.fsm.Snapshot(a.now().UnixMilli())
 	if err != nil {
 		return nil, err

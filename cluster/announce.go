@@ -166,11 +166,14 @@ func (n *Node) gossipKeys(name string) ([][]byte, error) {
 	rows := n.fsm.View().ClusterKeys(name)
 	var out [][]byte
 	for i := len(rows) - 1; i >= 0; i-- {
+		if rows[i].GetStatus() == gossipGone {
+			continue
+		}
 		plain, err := n.keys.Open(keyLabel(name, rows[i].GetVersion()), rows[i].GetSealed())
 		if err != nil {
 			return nil, err
 		}
-		if rows[i].GetStatus() == "active" {
+		if rows[i].GetStatus() == gossipActive {
 			out = append([][]byte{plain}, out...)
 		} else {
 			out = append(out, plain)

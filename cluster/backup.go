@@ -18,6 +18,7 @@ import (
 	"github.com/keyraft/keyraft/cluster/peer"
 	"github.com/keyraft/keyraft/fsm"
 	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/storage"
 )
 
 // snapshotEvery is how often the size of the log is looked at.
@@ -106,6 +107,9 @@ func (n *Node) Restore(ctx context.Context, r io.Reader, foreign bool) (member.R
 		}
 	}
 	a, err := stream.CloseAndRecv()
+	if status.Code(err) == codes.FailedPrecondition { // it was not the leader any more
+		return member.Restored{}, fmt.Errorf("%w: %w", command.ErrUnavailable, err)
+	}
 	if err != nil {
 		return member.Restored{}, fmt.Errorf("%w: %v", command.ErrOutcomeUnknown, err)
 	}
@@ -145,6 +149,8 @@ func (s *server) Restore(stream peer.Peer_RestoreServer) error {
 	switch {
 	case errors.As(err, &refused):
 		return stream.SendAndClose(&peer.RestoreAnswer{Code: uint32(refused.Status), Reason: refused.Reason})
+	case errors.Is(err, command.ErrUnavailable):
+		return status.Error(codes.FailedPrecondition, err.Error())
 	case err != nil:
 		return status.Error(codes.Unavailable, err.Error())
 	}
@@ -188,9 +194,22 @@ func (n *Node) restoreHere(ctx context.Context, r io.Reader, foreign bool) (memb
 		return member.Restored{}, err
 	}
 	defer func() { _ = file.Close() }()
-	scratch := n.cfg.Storage
-	scratch.Logger = n.log
-	size, err := fsm.Rewrite(r, file, filepath.Join(dir, "scratch"), scratch, fsm.Plan{
+	backup, err := spool(filepath.Join(dir, "backup"), r)
+	if err != nil {
+		return member.Restored{}, err
+	}
+	defer func() { _ = backup.Close() }()
+	// A write that were acknowledged behind the rewriting would be lost, a
+	// revocation above all: none is under way, and none begins.
+	resume, err := n.batcher.pause(ctx)
+	if err != nil {
+		return member.Restored{}, fmt.Errorf("%w: %w", command.ErrUnavailable, err)
+	}
+	defer resume()
+	if err := n.prove(ctx); err != nil {
+		return member.Restored{}, err
+	}
+	size, err := fsm.Rewrite(backup, file, filepath.Join(dir, "scratch"), n.scratch(), fsm.Plan{
 		Now: n.fsm.View(), Head: n.highestHead(ctx), Index: n.raft.LastIndex(), Clock: n.cfg.Now().UnixMilli(), Foreign: foreign,
 	})
 	if err != nil {
@@ -200,11 +219,34 @@ func (n *Node) restoreHere(ctx context.Context, r io.Reader, foreign bool) (memb
 		return member.Restored{}, err
 	}
 	if err := n.raft.Restore(&raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Size: size}, file, restoreTime); err != nil {
-		return member.Restored{}, fmt.Errorf("%w: %v", command.ErrOutcomeUnknown, err)
+		return member.Restored{}, fmt.Errorf("%w: %w", command.ErrOutcomeUnknown, err)
 	}
 	v := n.fsm.View()
 	n.log.Warn("the state of the cluster was restored from a backup", "epoch", v.Epoch(), "head", v.Head())
 	return member.Restored{Epoch: v.Epoch(), Index: v.Index(), Head: v.Head()}, nil
+}
+
+// scratch are the options of a store that is thrown away: a full disk or a
+// damaged backup breaks it alone, not the node.
+func (n *Node) scratch() storage.Options {
+	o := n.cfg.Storage
+	o.Latch, o.Fatal, o.Logger = nil, nil, n.log
+	return o
+}
+
+// spool keeps a stream in a file, to be read from its beginning.
+func spool(path string, r io.Reader) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = io.Copy(f, r); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // highestHead is the highest head that any member, or a gateway of one, has

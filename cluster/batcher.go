@@ -31,7 +31,9 @@ type batcher struct {
 	node  *Node
 	queue *queue
 	slots chan struct{}
-	last  time.Time // when the entry before was formed
+
+	mu   sync.Mutex // guards last
+	last time.Time  // when the entry before was formed
 }
 
 func newBatcher(n *Node) *batcher {
@@ -68,22 +70,25 @@ func await(ctx context.Context, u *unit) outcome {
 func (b *batcher) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer b.queue.refuse(errNotDone)
 	for {
 		select {
 		case <-ctx.Done():
-			b.refuse()
 			return
 		case <-b.queue.wake:
 		}
 		select {
 		case <-ctx.Done():
-			b.refuse()
 			return
 		case b.slots <- struct{}{}:
 		}
-		units := b.queue.pull(command.MaxCommands, command.MaxEntry-64)
-		if len(units) == 0 || !b.node.leads(ctx) {
-			settle(units, outcome{err: errNotDone})
+		if !b.node.leads(ctx) {
+			b.queue.refuse(errNotDone)
+			<-b.slots
+			continue
+		}
+		units := current(b.queue.pull(command.MaxCommands, command.MaxEntry-64), b.node.fsm.View().Epoch())
+		if len(units) == 0 {
 			<-b.slots
 			continue
 		}
@@ -95,10 +100,24 @@ func (b *batcher) run(ctx context.Context) {
 	}
 }
 
-func (b *batcher) refuse() {
-	for units := b.queue.pull(command.MaxCommands, command.MaxEntry); len(units) > 0; units = b.queue.pull(command.MaxCommands, command.MaxEntry) {
-		settle(units, outcome{err: errNotDone})
+// pause waits until no entry is under way, and lets none begin until resume.
+func (b *batcher) pause(ctx context.Context) (resume func(), err error) {
+	held := 0
+	resume = func() {
+		for range held {
+			<-b.slots
+		}
 	}
+	for range inFlight {
+		select {
+		case b.slots <- struct{}{}:
+			held++
+		case <-ctx.Done():
+			resume()
+			return nil, context.Cause(ctx)
+		}
+	}
+	return resume, nil
 }
 
 // entry puts the units behind one header. The commands were encoded where they
@@ -109,6 +128,8 @@ func (b *batcher) entry(units []*unit) []byte {
 		count += u.count
 		size += len(u.envelopes)
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	now := time.Now()
 	elapsed := now.Sub(b.last)
 	if applied := b.node.progress.since() - time.Duration(b.node.progress.last.Load()); applied < elapsed {

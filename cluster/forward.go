@@ -48,7 +48,7 @@ func (f *forwarder) run(ctx context.Context) {
 			f.idle(ctx, changed)
 			continue
 		}
-		if err := f.serve(ctx, id, addr, changed); err != nil && ctx.Err() == nil {
+		if err := f.serve(ctx, id, addr); err != nil && ctx.Err() == nil {
 			f.node.log.Debug("the stream to the leader ended", "leader", id, "error", err)
 			f.pause(ctx, changed)
 		}
@@ -80,14 +80,12 @@ func (f *forwarder) pause(ctx context.Context, changed <-chan struct{}) {
 }
 
 func (f *forwarder) drop() {
-	for units := f.queue.pull(forwardCommands, forwardBytes); len(units) > 0; units = f.queue.pull(forwardCommands, forwardBytes) {
-		settle(units, outcome{err: errNotDone})
-	}
+	f.queue.refuse(errNotDone)
 }
 
 // serve runs one stream until it breaks or leadership moves.
-func (f *forwarder) serve(ctx context.Context, id, addr string, changed <-chan struct{}) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (f *forwarder) serve(ctx context.Context, id, addr string) error {
+	ctx, cancel := f.node.whileLeading(ctx, id) // a Send to a hung leader ends with its leadership
 	defer cancel()
 	client, err := f.node.peers.client(id, addr)
 	if err != nil {
@@ -108,12 +106,6 @@ func (f *forwarder) serve(ctx context.Context, id, addr string, changed <-chan s
 		select {
 		case err := <-broken:
 			return err
-		case <-changed:
-			if now, _ := f.node.leader(); now != id {
-				return errors.New("leadership moved")
-			}
-			changed = f.node.leadership.changed()
-			continue
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-f.queue.wake:
@@ -125,7 +117,7 @@ func (f *forwarder) serve(ctx context.Context, id, addr string, changed <-chan s
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		units := f.queue.pull(forwardCommands, forwardBytes)
+		units := current(f.queue.pull(forwardCommands, forwardBytes), f.node.fsm.View().Epoch())
 		if len(units) == 0 {
 			<-s.slots
 			continue
@@ -141,7 +133,6 @@ type forwardStream struct {
 	mu      sync.Mutex
 	next    uint64
 	waiting map[uint64][]*unit
-	over    bool
 	slots   chan struct{}
 }
 
@@ -153,10 +144,6 @@ func (s *forwardStream) batch(units []*unit) *peer.Batch {
 	for _, u := range units {
 		b.Count += uint32(u.count)
 		b.Envelopes = append(b.Envelopes, u.envelopes...)
-	}
-	if s.over {
-		settle(units, outcome{err: errNotDone})
-		return b
 	}
 	s.waiting[b.Id] = units
 	return b
@@ -220,7 +207,6 @@ func deliver(units []*unit, o *peer.Outcome) error {
 func (s *forwardStream) abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.over = true
 	for id, units := range s.waiting {
 		settle(units, outcome{err: errUnknown})
 		delete(s.waiting, id)
@@ -282,7 +268,7 @@ func (n *Node) takeForwarded(ctx context.Context, from string, b *peer.Batch) *p
 		o.Code, o.Reason = codeNotDone, "not the leader"
 		return o
 	}
-	out := n.batcher.submit(ctx, newUnit("node/"+from, int(b.GetCount()), b.GetEnvelopes()))
+	out := n.batcher.submit(ctx, newUnit("node/"+from, n.fsm.View().Epoch(), int(b.GetCount()), b.GetEnvelopes()))
 	switch {
 	case out.err == nil:
 		for _, r := range out.results {

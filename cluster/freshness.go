@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 )
 
 // proofEvery is how often a node asks for a read index by itself, and proofTime
-// bounds one such question with the wait for its index.
+// bounds a proof: its questions, and the wait for the index.
 const (
 	proofEvery = time.Second
-	proofTime  = 4 * time.Second
+	proofTime  = 3 * time.Second
 )
 
 // ErrStale says that this node's state can't be proved fresh enough (I7).
@@ -76,9 +77,29 @@ func (n *Node) monotonic(since uint64) (*state.View, error) {
 	return v, nil
 }
 
-// prove asks for a read index and waits until this node has applied it. The
-// proof counts from when the question was sent.
+// prove proves this state fresh, and tries again for a moment while leadership
+// moves. Its error wraps command.ErrUnavailable.
 func (n *Node) prove(ctx context.Context) error {
+	ctx, cancel := n.within(ctx, proofTime)
+	defer cancel()
+	for {
+		changed := n.leadership.changed()
+		err := n.proveOnce(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", command.ErrUnavailable, err)
+		case <-changed:
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// proveOnce asks for a read index and waits until this node has applied it. The
+// proof counts from when the question was sent.
+func (n *Node) proveOnce(ctx context.Context) error {
 	got, err := n.reader.index(ctx)
 	if err != nil {
 		return err
@@ -99,13 +120,11 @@ func (n *Node) prove(ctx context.Context) error {
 func (n *Node) keepProving(ctx context.Context) {
 	for ctx.Err() == nil {
 		changed := n.leadership.changed()
-		round, cancel := context.WithTimeout(ctx, proofTime)
-		err := n.prove(round)
-		cancel()
 		pause := proofEvery
-		if err != nil {
+		if err := n.prove(ctx); err != nil {
 			pause = retryPause
 		}
+		n.mux.Recheck() // membership may have moved
 		select {
 		case <-ctx.Done():
 		case <-changed:

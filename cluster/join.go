@@ -114,9 +114,13 @@ func requestJoin(ctx context.Context, cfg *Config, plan JoinPlan) (*joined, erro
 		FeatureLevel: command.Level, Version: cfg.Version, WantSealKeys: cfg.Keyring == nil,
 	}
 	var a joinAnswer
-	for range joinTries {
+	for try := range joinTries {
 		if a, err = askToJoin(ctx, token, q); err == nil {
 			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(try+1) * 200 * time.Millisecond):
 		}
 	}
 	if err != nil {
@@ -232,6 +236,9 @@ func (n *Node) letIn(ctx context.Context, q joinRequest) (*joinAnswer, error) {
 	token, known := v.JoinToken(hash)
 	public := sha256.Sum256(request.RawSubjectPublicKeyInfo)
 	nonVoter := q.NonVoter || token.GetNonVoter()
+	if known && q.WantSealKeys && n.cfg.ShareSealKeys == "" {
+		return nil, errors.New("this cluster's sealing key comes from its operator: configure the same one (seal.key_file, seal.key_env or seal.key_exec) at the joining node, then start it with the same token")
+	}
 	r := command.Result{Reject: command.NotFound}
 	if known {
 		r, err = n.Propose(ctx, &command.Join{Hash: hash[:], Node: &state.Node{
@@ -251,9 +258,6 @@ func (n *Node) letIn(ctx context.Context, q joinRequest) (*joinAnswer, error) {
 		NodeID: n.id.NodeID, Addr: n.mux.Addr().String(),
 	}
 	if q.WantSealKeys {
-		if n.cfg.ShareSealKeys == "" {
-			return nil, errors.New("this cluster's sealing key comes from its operator: configure the same one (seal.key_file, seal.key_env or seal.key_exec) at the joining node, then make a new join token")
-		}
 		a.SealKeys = n.cfg.ShareSealKeys
 	}
 	n.log.Info("a node was let in", "node", q.NodeID)

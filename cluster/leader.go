@@ -65,18 +65,23 @@ func (n *Node) lead(ctx context.Context) {
 // leaderWork starts the term, finishes a bootstrap, then runs the jobs.
 func (n *Node) leaderWork(ctx context.Context) {
 	term, err := n.startTerm(ctx)
+	for err != nil && ctx.Err() == nil {
+		n.log.Error("this leader can't commit its first command; handing over", "error", err)
+		n.stepDown(ctx)
+		term, err = n.startTerm(ctx)
+	}
 	if err != nil {
-		if ctx.Err() == nil {
-			n.log.Error("this leader can't commit its first command; handing over", "error", err)
-			n.stepDown(ctx)
-		}
 		return
 	}
 	n.log.Info("leading", "term", term)
 	n.failedStarts.Store(0)
-	if err := n.finishBootstrap(ctx); err != nil {
-		n.log.Error("the cluster could not be made; trying again at the next start", "error", err)
-		return
+	for err = n.finishBootstrap(ctx); err != nil; err = n.finishBootstrap(ctx) {
+		n.log.Error("the cluster could not be made; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
 	}
 	var jobs sync.WaitGroup
 	defer jobs.Wait()
@@ -110,7 +115,8 @@ func (n *Node) tryJob(ctx context.Context, j Job) (err error) {
 
 // startTerm commits TermStart: an index of this term that the FSM sees (R2, R3).
 func (n *Node) startTerm(ctx context.Context) (uint64, error) {
-	deadline := time.Now().Add(startTime)
+	begun := time.Now()
+	deadline := begun.Add(startTime)
 	for {
 		term := n.raft.CurrentTerm()
 		err := n.tryStart(ctx, term)
@@ -122,6 +128,10 @@ func (n *Node) startTerm(ctx context.Context) (uint64, error) {
 			return 0, ctx.Err()
 		}
 		if time.Now().After(deadline) {
+			return 0, err
+		}
+		if errors.Is(err, raft.ErrLeadershipTransferInProgress) && time.Now().After(begun.Add(2*n.cfg.ElectionTimeout)) {
+			n.cfg.Fatal(errTransferStuck)
 			return 0, err
 		}
 		select {
@@ -179,7 +189,7 @@ func (n *Node) proposeAsLeader(c command.Command) error {
 	if err != nil {
 		return err
 	}
-	u := newUnit("", 1, envelope)
+	u := newUnit("", 0, 1, envelope)
 	f := n.raft.Apply(n.batcher.entry([]*unit{u}), enqueueWait)
 	if err := f.Error(); err != nil {
 		return err
@@ -194,6 +204,9 @@ func (n *Node) proposeAsLeader(c command.Command) error {
 // stepDown hands leadership over, since the library has no call to give it up
 // (R3). A lone voter goes on refusing writes; twice in a row ends the process.
 func (n *Node) stepDown(ctx context.Context) {
+	if voters, err := n.voters(); err == nil && len(voters) == 1 {
+		return
+	}
 	if n.failedStarts.Add(1) > 1 {
 		n.cfg.Fatal(errors.New("this node was elected twice and could not commit either time: look at its disk; another node takes over"))
 		return
@@ -209,6 +222,7 @@ func (n *Node) ownJobs() []Job {
 		{Name: "expire", Every: 10 * time.Second, Run: n.expireJob},
 		{Name: "promote", Every: 500 * time.Millisecond, Run: n.promoteJob},
 		{Name: "settle", Every: 2 * time.Second, Run: n.settleJob},
+		{Name: "gossip-keys", Every: time.Second, Run: n.gossipKeyJob},
 	}
 }
 
@@ -252,9 +266,13 @@ func (n *Node) transfer(ctx context.Context, to string) error {
 	if err == nil {
 		return nil
 	}
-	n.wg.Go(n.proveWrites)
+	n.spawn(n.proveWrites)
 	return fmt.Errorf("hand leadership to %s: %w", target.ID, err)
 }
+
+// errTransferStuck is what a transfer may leave behind that ran into a step-down:
+// the library then refuses every write of this node, in later terms too.
+var errTransferStuck = errors.New("a leadership transfer never ended and blocks every write: the node must be started again")
 
 // proveWrites ends the process when raft still says "transfer in progress" two
 // election timeouts after a transfer that failed (R12).
@@ -266,7 +284,7 @@ func (n *Node) proveWrites() {
 			return
 		}
 		if time.Now().After(deadline) {
-			n.cfg.Fatal(errors.New("a leadership transfer never ended and blocks every write: restarting is the only way out"))
+			n.cfg.Fatal(errTransferStuck)
 			return
 		}
 		select {

@@ -65,6 +65,31 @@ func (n *Node) leader() (id, addr string) {
 	return string(i), string(a)
 }
 
+// whileLeading is ctx, ended when another node than id leads as far as this one
+// knows: a question to a leader that hangs must not outlive its leadership. The
+// caller calls cancel.
+func (n *Node) whileLeading(ctx context.Context, id string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	watched := n.spawn(func() {
+		for {
+			changed := n.leadership.changed()
+			if now, _ := n.leader(); now != id {
+				cancel()
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	if !watched {
+		cancel()
+	}
+	return ctx, cancel
+}
+
 // isLeader reports whether this node is raft's leader, started or not.
 func (n *Node) isLeader() bool { return n.raft.State() == raft.Leader }
 

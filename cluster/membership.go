@@ -39,6 +39,9 @@ func (n *Node) change(ctx context.Context, q *peer.ChangeRequest) error {
 	for {
 		moved := n.leadership.changed()
 		err := n.changeOnce(ctx, q)
+		if q.GetKind() == "remove" && q.GetNodeId() == n.id.NodeID && n.removed.Load() {
+			return nil // the leader's answer no longer reaches this node
+		}
 		if !errors.Is(err, command.ErrUnavailable) {
 			return err
 		}

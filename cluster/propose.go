@@ -50,12 +50,15 @@ func tenantOf(c command.Command) string {
 }
 
 func (n *Node) commit(ctx context.Context, tenant string, count int, envelopes []byte) ([]command.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.WriteTimeout)
+	ctx, cancel := n.within(ctx, n.cfg.WriteTimeout)
 	defer cancel()
-	maybe := false
+	maybe, epoch := false, uint64(0)
+	if n.provedAt.Load() != 0 { // before that, the state may still be replayed
+		epoch = n.fsm.View().Epoch()
+	}
 	for {
 		changed := n.leadership.changed()
-		out := n.once(ctx, newUnit(tenant, count, envelopes))
+		out := n.once(ctx, newUnit(tenant, epoch, count, envelopes))
 		switch {
 		case out.err == nil:
 			// Committed: what follows only makes the caller read its own write.

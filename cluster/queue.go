@@ -25,6 +25,7 @@ type outcome struct {
 // unit is commands that travel together: one request's, or a follower's batch.
 type unit struct {
 	tenant    string
+	epoch     uint64 // of the state on which it was decided; 0: not known
 	count     int
 	envelopes []byte
 	at        time.Time
@@ -38,8 +39,8 @@ const (
 	unitCancelled
 )
 
-func newUnit(tenant string, count int, envelopes []byte) *unit {
-	return &unit{tenant: tenant, count: count, envelopes: envelopes, at: time.Now(), done: make(chan outcome, 1)}
+func newUnit(tenant string, epoch uint64, count int, envelopes []byte) *unit {
+	return &unit{tenant: tenant, epoch: epoch, count: count, envelopes: envelopes, at: time.Now(), done: make(chan outcome, 1)}
 }
 
 // take claims the unit for an entry; false when its caller has given it up.
@@ -137,6 +138,27 @@ func (q *queue) pull(maxCommands, maxSize int) []*unit {
 		}
 	}
 	return out
+}
+
+// refuse gives every unit that waits the same outcome.
+func (q *queue) refuse(err error) {
+	for units := q.pull(command.MaxCommands, command.MaxEntry); len(units) > 0; units = q.pull(command.MaxCommands, command.MaxEntry) {
+		settle(units, outcome{err: err})
+	}
+}
+
+// current answers the units that were decided before a restore, and returns the
+// others: what they were decided on is gone (R11).
+func current(units []*unit, epoch uint64) []*unit {
+	kept := units[:0]
+	for _, u := range units {
+		if u.epoch == 0 || u.epoch == epoch {
+			kept = append(kept, u)
+		} else {
+			u.done <- outcome{err: errGone}
+		}
+	}
+	return kept
 }
 
 // depth is how many commands wait.

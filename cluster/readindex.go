@@ -39,11 +39,12 @@ type readResult struct {
 func (r *reader) index(ctx context.Context) (readResult, error) {
 	mine := make(chan readResult, 1)
 	r.mu.Lock()
-	r.waiting = append(r.waiting, mine)
-	if !r.running {
-		r.running = true
-		r.node.wg.Go(r.rounds)
+	if !r.running && !r.node.spawn(r.rounds) {
+		r.mu.Unlock()
+		return readResult{}, errStopped
 	}
+	r.running = true
+	r.waiting = append(r.waiting, mine)
 	r.mu.Unlock()
 	select {
 	case got := <-mine:
@@ -95,6 +96,8 @@ func (n *Node) readIndex(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	ctx, cancel := n.whileLeading(ctx, id)
+	defer cancel()
 	got, err := client.ReadIndex(ctx, &peer.ReadIndexRequest{})
 	if err != nil {
 		return 0, fmt.Errorf("ask the leader %s for a read index: %w", id, err)

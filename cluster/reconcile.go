@@ -30,7 +30,6 @@ func (n *Node) reconcile(config *raft.Config) error {
 	if err != nil {
 		return err
 	}
-	n.logs.installed.Store(snapIndex)
 	applied := n.fsm.View().Index()
 	if applied > max(last, snapIndex) {
 		return n.quarantine("the state is at index %d, but the log ends at %d: the log was lost, and with it this node's votes", applied, last)

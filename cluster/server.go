@@ -30,7 +30,7 @@ func (s *server) Ask(ctx context.Context, q *peer.AskRequest) (*peer.AskAnswer, 
 	if err != nil {
 		return nil, status.Error(codes.Unauthenticated, err.Error())
 	}
-	topic := s.node.cfg.Topics[q.GetTopic()]
+	topic := s.node.ownTopic(q.GetTopic())
 	if topic == nil {
 		return nil, status.Errorf(codes.Unimplemented, "topic %q is unknown to this node", q.GetTopic())
 	}
@@ -44,7 +44,7 @@ func (s *server) Ask(ctx context.Context, q *peer.AskRequest) (*peer.AskAnswer, 
 // Ask puts a question to one node; to itself it is a plain call.
 func (n *Node) Ask(ctx context.Context, id, topic string, body []byte) ([]byte, error) {
 	if id == n.id.NodeID {
-		answer := n.cfg.Topics[topic]
+		answer := n.ownTopic(topic)
 		if answer == nil {
 			return nil, fmt.Errorf("topic %q is unknown", topic)
 		}
@@ -79,8 +79,9 @@ func (n *Node) NodeIDs() []string {
 // checkPeer is the second check of a peer (R17): its certificate is this
 // cluster's already. It must be of this recovery generation and belong to a
 // member that was not removed, by serial, so that a removed node stays out when
-// its id was given anew. A node whose state doesn't hold the cluster yet has
-// only the certificate to go by.
+// its id was given anew. A node whose state doesn't hold the cluster yet, or is
+// not fresh, has only the certificate to go by for whom it doesn't know: without
+// them it could never catch up. Fresh again, it looks anew (Recheck).
 func (n *Node) checkPeer(id ca.Identity) error {
 	if id.Generation != n.id.Generation {
 		return fmt.Errorf("it is of recovery generation %d, this cluster is at %d: it must join again", id.Generation, n.id.Generation)
@@ -90,16 +91,16 @@ func (n *Node) checkPeer(id ca.Identity) error {
 		return nil
 	}
 	row, ok := v.Node(id.NodeID)
+	if (!ok || row.GetSerial() != id.Serial) && (v.Index() < n.joinedAt.Load() || n.Fresh() != nil) {
+		return nil // it may have joined, or joined again, since this state: the leader may be one of them
+	}
 	switch {
 	case !ok:
-		if v.Index() < n.joinedAt.Load() {
-			return nil // still catching up to its own joining
-		}
 		return errors.New("it is no member of this cluster")
-	case row.GetRemoved():
-		return errors.New("it was removed from this cluster; it needs a new join token and an empty data folder")
 	case row.GetSerial() != id.Serial:
 		return errors.New("its certificate is not the one that this member has now")
+	case row.GetRemoved():
+		return errors.New("it was removed from this cluster; it needs a new join token and an empty data folder")
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func indexOf(r io.ReadCloser) uint64 {
 // and the leader sends the same snapshot for ever. Only a start reads the log anew.
 type watchedLog struct {
 	raft.LogStore
-	installed atomic.Uint64 // raft index of the snapshot that was restored last
+	installed atomic.Uint64 // raft index of a snapshot whose log is still to be removed; 0: none
 	halt      func(error)
 }
 
@@ -77,8 +77,8 @@ func (w *watchedLog) DeleteRange(low, high uint64) error {
 	if err := w.LogStore.DeleteRange(low, high); err != nil {
 		return err
 	}
-	// Conflicting entries that are cut lie above the snapshot, compacted ones below.
-	if at := w.installed.Load(); low <= at && at < high {
+	// Conflicting entries that are cut lie above the snapshot.
+	if at := w.installed.Load(); low <= at && w.installed.CompareAndSwap(at, 0) && at < high {
 		w.halt(fmt.Errorf("the leader's snapshot at index %d replaced a log that ended at %d with entries that were never committed; the node must be started again to go on from the snapshot", at, high))
 	}
 	return nil

@@ -31,57 +31,76 @@ func (s *revset) add(h *hasher, e *wire.Event) {
 	s.insert(newRecord(h.target(e.Tenant, e.Issuer, e.Kind, e.Target), e.Seq, e.IssuedBefore, e.ExpiresAt))
 }
 
-// apply takes a delta in, all or nothing, and moves since to its end. stale says
-// that keys changed to something that the delta does not hold. Doing it twice
-// changes nothing.
-func (g *Gateway) apply(d *wire.Delta, since *uint64) (stale bool, err error) {
+// apply takes a delta in, all or nothing, and moves since to its end. Doing it
+// twice changes nothing.
+func (g *Gateway) apply(d *wire.Delta, since *uint64) error {
 	g.mu.Lock()
-	moved, stale, err := g.applyLocked(d, since)
+	moved, err := g.applyLocked(d, since)
 	g.mu.Unlock()
 	if moved {
 		g.told()
 	}
-	return stale, err
+	return err
 }
 
-func (g *Gateway) applyLocked(d *wire.Delta, since *uint64) (moved, stale bool, err error) {
+func (g *Gateway) applyLocked(d *wire.Delta, since *uint64) (moved bool, err error) {
 	v := g.view.Load()
-	keys, adds := v.keys, 0
+	next := view{epoch: d.Epoch, head: d.Next(), set: v.set, keys: v.keys}
+	var adds []*wire.Event
+	var more []verify.Revocation
 	for i := range d.Items {
 		e := &d.Items[i]
 		switch {
 		case e.Seq <= *since:
-		case revocable(e.Kind):
-			adds++
 		case e.Kind == wire.KindKeys:
-			next, err := keys.withEvent(e)
-			if err != nil || len(e.Data) == 0 {
-				stale = true
-				continue
+			if keys, err := next.keys.withEvent(e); err == nil { // else the document is in already
+				next.keys = keys
 			}
-			keys = next
+		case !revocable(e.Kind):
+		case e.IssuedAfter != 0:
+			more = append(more, revocationOf(e))
+		default:
+			adds = append(adds, e)
 		}
 	}
-	if adds > 0 && v.set.len()+adds > g.cfg.MaxRevocations {
-		return false, false, errFull
+	if len(adds) > 0 && v.set.len()+len(adds) > g.cfg.MaxRevocations {
+		return false, errFull
 	}
-	for i := range d.Items {
-		if e := &d.Items[i]; e.Seq > *since && revocable(e.Kind) {
-			v.set.add(&g.cache.hash, e)
-		}
+	if next.windows, err = v.windows.with(more); err != nil {
+		return false, err
+	}
+	for _, e := range adds {
+		v.set.add(&g.cache.hash, e)
 	}
 	g.counts.pages.Add(1)
 	g.confirmed.Store(true)
-	if next := d.Next(); next > *since {
-		*since = next
-		g.publish(view{epoch: d.Epoch, head: next, set: v.set, keys: keys})
+	if next.head > *since {
+		*since = next.head
+		g.publish(next)
 		moved = true
 	}
-	return moved, stale, nil
+	return moved, nil
 }
 
-// install publishes a snapshot's set, joined with all that was known before.
-func (g *Gateway) install(at wire.Snapshot, set *revset) error {
+// needsKeys is the seq of the last event after since that says that keys changed,
+// but not to what; 0 for none. The key document must be as new before the head
+// moves past it: a head that a node was told of is one that this gateway acts on.
+func (g *Gateway) needsKeys(d *wire.Delta, since uint64) (seq uint64) {
+	keys := g.view.Load().keys
+	for i := range d.Items {
+		if e := &d.Items[i]; e.Seq > since && e.Kind == wire.KindKeys {
+			if next, err := keys.withEvent(e); err == nil {
+				keys = next
+			} else {
+				seq = e.Seq
+			}
+		}
+	}
+	return seq
+}
+
+// install publishes a snapshot's revocations, joined with all that was known before.
+func (g *Gateway) install(at wire.Snapshot, set *revset, more []verify.Revocation) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v := g.view.Load()
@@ -89,6 +108,11 @@ func (g *Gateway) install(at wire.Snapshot, set *revset) error {
 		return errBehind // the head never goes back
 	}
 	over := g.over()
+	kept, _ := v.windows.live(over)
+	kept, err := kept.with(more)
+	if err != nil {
+		return err
+	}
 	v.set.each(func(r *record) {
 		if !r.expired(over) {
 			set.insert(*r)
@@ -97,8 +121,20 @@ func (g *Gateway) install(at wire.Snapshot, set *revset) error {
 	set.named.Store(set.named.Load() || v.set.named.Load())
 	set.bare.Store(set.bare.Load() || v.set.bare.Load())
 	g.confirmed.Store(true)
-	g.publish(view{epoch: at.Epoch, head: at.Head, set: set, keys: v.keys})
+	g.publish(view{epoch: at.Epoch, head: at.Head, set: set, windows: kept, keys: v.keys})
 	return nil
+}
+
+// sweep drops what has expired.
+func (g *Gateway) sweep() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	next := *g.view.Load()
+	next.set.sweep(g.over())
+	var dropped bool
+	if next.windows, dropped = next.windows.live(g.over()); dropped {
+		g.publish(next)
+	}
 }
 
 // rewind gives up a position that only the cache file vouched for.
@@ -106,7 +142,7 @@ func (g *Gateway) rewind() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v := g.view.Load()
-	g.publish(view{set: v.set, keys: v.keys.unplaced()})
+	g.publish(view{set: v.set, windows: v.windows, keys: v.keys.unplaced()})
 }
 
 // over is the time up to which expired revocations may be dropped: later by this
@@ -125,18 +161,25 @@ func (g *Gateway) forget() {
 	g.cached.Store(false)
 }
 
-// setKeys takes in a key document. An older one than what is known changes only
-// issuers that no later event spoke of.
+// setKeys takes in a key document, unless what is known is newer. A newer cache
+// file is left as it is: the poll that follows tells whether it is to be believed.
 func (g *Gateway) setKeys(doc *wire.Keys) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	v := g.view.Load()
-	keys, err := v.keys.with(doc)
+	next := *g.view.Load()
+	if doc.Head < next.keys.at {
+		if g.confirmed.Load() {
+			return errBehind
+		}
+		return nil
+	}
+	keys, err := next.keys.with(doc)
 	if err != nil {
 		g.counts.badAnswers.Add(1)
 		return fmt.Errorf("keys: %w", err)
 	}
-	g.publish(view{epoch: v.epoch, head: v.head, set: v.set, keys: keys})
+	next.keys = keys
+	g.publish(next)
 	return nil
 }
 
@@ -215,6 +258,7 @@ func (g *Gateway) fetchKeys(ctx context.Context) error {
 	if len(urls) == 0 {
 		return errors.New("no node is known")
 	}
+	before := g.view.Load()
 	doc, err := g.client.keys(ctx, g.cfg.Clock, urls[0])
 	if err != nil {
 		return err
@@ -222,7 +266,7 @@ func (g *Gateway) fetchKeys(ctx context.Context) error {
 	if doc.Cluster != g.pinned() {
 		return errors.New("the node is of another cluster")
 	}
-	if doc.Epoch < g.view.Load().epoch {
+	if doc.Epoch < before.epoch || doc.Epoch == before.epoch && doc.Head < before.head {
 		return errBehind
 	}
 	return g.setKeys(doc)

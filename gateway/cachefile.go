@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/keyraft/keyraft/gateway/wire"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 // The cache file:
@@ -22,6 +23,7 @@ import (
 //	uint64 epoch | uint64 head | 32 bytes key of the digests
 //	byte 1 when any revocation names an issuer, else 0 | the same for one that does not
 //	uint32 length, key document with the cluster's id (JSON of package wire)
+//	uint32 length, revocations of restores (a Delta of package wire)
 //	uint64 count, records of 32 bytes: two digest words, seq, issued before, expires
 //	SHA-256 over everything before it
 //
@@ -71,6 +73,7 @@ type cacheFile struct {
 	hash        hasher
 	named, bare bool
 	keys        *wire.Keys
+	windows     windows
 	records     []record
 }
 
@@ -98,7 +101,7 @@ func (c *cacheFile) view(first *view) (*view, error) {
 	for _, r := range c.records {
 		set.insert(r)
 	}
-	return &view{gen: 1, epoch: c.epoch, head: c.head, set: set, keys: keys}, nil
+	return &view{gen: 1, epoch: c.epoch, head: c.head, set: set, windows: c.windows, keys: keys}, nil
 }
 
 // summed hashes what passes through it.
@@ -133,12 +136,16 @@ func readCache(r io.Reader, limit int) (*cacheFile, error) {
 		named: b[56] == 1, bare: b[57] == 1,
 	}
 	copy(c.hash.key[:], b[24:56])
-	size := binary.BigEndian.Uint32(b[58:])
-	if size > wire.MaxKeysBytes {
-		return nil, fmt.Errorf("%w: a key document of %d bytes", errCache, size)
+	doc, err := s.block(binary.BigEndian.Uint32(b[58:]), wire.MaxKeysBytes)
+	if err != nil {
+		return nil, err
 	}
-	doc := make([]byte, size)
-	if err := s.take(doc); err != nil {
+	var size [4]byte
+	if err := s.take(size[:]); err != nil {
+		return nil, err
+	}
+	restores, err := s.block(binary.BigEndian.Uint32(size[:]), wire.MaxDeltaBytes)
+	if err != nil {
 		return nil, err
 	}
 	if err := c.readRecords(s, limit); err != nil {
@@ -155,11 +162,55 @@ func readCache(r io.Reader, limit int) (*cacheFile, error) {
 	if _, err := s.r.Read(got[:1]); err != io.EOF {
 		return nil, fmt.Errorf("%w: something follows its end", errCache)
 	}
-	var err error
-	if c.keys, err = wire.ParseKeys(doc); err != nil {
+	if c.keys, err = wire.ParseKeys(doc); err == nil {
+		err = c.readWindows(restores)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errCache, err)
 	}
 	return c, nil
+}
+
+// block reads a part whose length was told.
+func (s *summed) block(size uint32, limit int) ([]byte, error) {
+	if int64(size) > int64(limit) {
+		return nil, fmt.Errorf("%w: a part of %d bytes", errCache, size)
+	}
+	part := make([]byte, size)
+	return part, s.take(part)
+}
+
+func (c *cacheFile) readWindows(doc []byte) error {
+	d, err := wire.ParseProto(doc)
+	if err != nil {
+		return err
+	}
+	if d.Head > c.head {
+		return errors.New("a revocation from after its head")
+	}
+	var all []verify.Revocation
+	for i := range d.Items {
+		if d.Items[i].IssuedAfter == 0 || !revocable(d.Items[i].Kind) {
+			return errors.New("something other than the revocation of a restore")
+		}
+		all = append(all, revocationOf(&d.Items[i]))
+	}
+	c.windows, err = c.windows.with(all)
+	return err
+}
+
+// windowsDocument is what the file keeps of the windows up to the view's head.
+func (v *view) windowsDocument() []byte {
+	d := &wire.Delta{Epoch: v.epoch, Head: v.head}
+	for _, r := range v.windows.all() {
+		if n := len(d.Items); r.Seq <= v.head && (n == 0 || d.Items[n-1].Seq < r.Seq) {
+			d.Items = append(d.Items, wire.Event{
+				Seq: r.Seq, Tenant: r.Tenant, Issuer: r.Issuer, Kind: r.Kind, Target: r.Target, IssuedBefore: r.IssuedBefore,
+				ExpiresAt: r.ExpiresAt, DecidedAfter: r.DecidedAfter, IssuedAfter: r.IssuedAfter,
+			})
+		}
+	}
+	return d.AppendProto(nil)
 }
 
 func (c *cacheFile) readRecords(s *summed, limit int) error {
@@ -236,6 +287,9 @@ func (g *Gateway) writeCache(w io.Writer, v *view) error {
 	b = append(b, flag(v.set.named.Load()), flag(v.set.bare.Load()))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(doc)))
 	b = append(b, doc...)
+	restores := v.windowsDocument()
+	b = binary.BigEndian.AppendUint32(b, uint32(len(restores)))
+	b = append(b, restores...)
 	b = binary.BigEndian.AppendUint64(b, count)
 	sum := sha256.New()
 	out := io.MultiWriter(w, sum)

@@ -19,7 +19,6 @@ import (
 
 const (
 	dialLimit     = time.Second
-	probeLimit    = time.Second     // a short poll: with probeEvery, a silent node is left within 2 s
 	helloLimit    = 2 * time.Second // keys of a node
 	pollWait      = 30 * time.Second
 	pollMargin    = 5 * time.Second // beyond its wait, until a long poll is given up
@@ -36,6 +35,7 @@ type client struct {
 	http       *http.Client
 	credential *credential
 	instance   string
+	probeLimit time.Duration
 	failMode   string
 	bound      string // Config.MaxStaleness in milliseconds
 }
@@ -62,7 +62,7 @@ func newClient(cfg *Config) (*client, error) {
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		credential: cred, instance: cfg.Instance,
+		credential: cred, instance: cfg.Instance, probeLimit: cfg.pace.limit,
 		failMode: string(cfg.FailMode), bound: strconv.FormatInt(cfg.MaxStaleness.Milliseconds(), 10),
 	}, nil
 }
@@ -181,7 +181,7 @@ func (c *client) keys(ctx context.Context, clock Clock, node string) (*wire.Keys
 // poll asks for what came after since. With wait 0 it comes back at once. epoch
 // is left out while none is known.
 func (c *client) poll(ctx context.Context, clock Clock, node string, epoch, since uint64, known bool, wait time.Duration) (*answer, error) {
-	limit := probeLimit
+	limit := c.probeLimit
 	if wait > 0 {
 		limit = wait + pollMargin
 	}

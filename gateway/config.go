@@ -79,14 +79,20 @@ type Config struct {
 	OnSync func(epoch, head uint64)
 	// Clock is for tests.
 	Clock Clock
+
+	pace pace
 }
+
+// pace is how often a short poll goes out and how long it may take. Together they
+// bound how long a silent node is followed.
+type pace struct{ probe, limit time.Duration }
 
 // Gossip is membership of the cluster's pool for gateways.
 type Gossip struct {
 	BindAddr      string   // host:port; port 0 picks one
 	AdvertiseAddr string   // what others dial; empty: BindAddr
 	Key           []byte   // 32 bytes, handed out with the credential
-	Join          []string // host:port of nodes' gossip
+	Join          []string // host:port of members; empty: the nodes tell them
 }
 
 func (c *Config) fill() error {
@@ -141,6 +147,9 @@ func (c *Config) fill() error {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	c.Clock = c.Clock.withDefaults()
+	if c.pace == (pace{}) {
+		c.pace = pace{700 * time.Millisecond, time.Second} // 2 s
+	}
 	return nil
 }
 

@@ -2,9 +2,23 @@
 // a copy of the cluster's live revocations and verification keys, and decides
 // locally whether a token may pass.
 //
-//	g, err := gateway.New(gateway.Config{Nodes: []string{"https://sts-1:9443"}, CredentialFile: "gw.cred"})
+//	g, err := gateway.New(gateway.Config{
+//		Nodes:          []string{"https://sts-1:9443"}, // it tells the others
+//		CredentialFile: "gw.cred",                      // POST /admin/v1/gateways makes one
+//	})
+//	if err != nil {
+//		return err
+//	}
 //	go g.Run(ctx)
-//	who, err := g.Validate(ctx, gateway.Request{Token: bearer, API: "orders"})
+//	http.HandleFunc("/orders", func(w http.ResponseWriter, r *http.Request) {
+//		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+//		who, err := g.Validate(r.Context(), gateway.Request{Scheme: scheme, Token: token})
+//		if err != nil {
+//			http.Error(w, err.Error(), http.StatusUnauthorized)
+//			return
+//		}
+//		fmt.Fprintln(w, "hello", who.Subject)
+//	})
 //
 // Validate goes: issuer → key manager → enabled for this API → signature → exp,
 // nbf, aud → revoked? → bound? → scopes. A token seen before is answered from
@@ -18,8 +32,17 @@
 // long-poll, with a short poll every 700 ms beside it that proves the head fresh
 // and the node alive. A node that is behind, silent or says what can't be is
 // left for another one; the head never goes back. After a restore of the cluster
-// (another epoch) old revocations are kept until they expire. What gossip says
-// only triggers a poll.
+// (another epoch) old revocations are kept until they expire, and what the cluster
+// forgot by it is taken back by a window: one revocation a tenant, of what was
+// decided above a head or issued after a second. What gossip says only triggers a
+// poll. Every 30 seconds, and when another node is followed, that node is asked for
+// the others; they are tried like the configured ones, over the same scheme.
+//
+// A change of keys is in before the head moves past it. A signing key that left the
+// key set, or that was revoked, is refused from then on whatever head its tokens
+// name, decisions in the cache included.
+//
+// Bound tokens (a cnf claim) are refused: no proof of possession is checked here.
 //
 // Staleness is counted from the moment when the last answered poll was *sent*,
 // by a clock that runs while the machine or the process is paused. Past

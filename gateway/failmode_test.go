@@ -176,6 +176,7 @@ func TestP6PauseCounts(t *testing.T) {
 	k := newClock()
 	cfg := c.config(n)
 	cfg.Clock = k.clock()
+	cfg.Hurry()
 	g, _ := run(t, cfg)
 	synced(t, g, c)
 	token := c.mint(nil)

@@ -32,17 +32,25 @@ type Gateway struct {
 	problem   atomic.Pointer[string] // what keeps the sync from going on
 	running   atomic.Bool
 
+	seeds   atomic.Pointer[[]string] // of gossip, as the nodes tell them
 	refresh refresher
 	flights flights
 }
 
-// view is one publication: the head and the set in which every revocation up to
-// it is, under one pointer. gen rises with each that may change a decision.
+// view is one publication: the head, and the set and the windows in which every
+// revocation up to it is, under one pointer. gen rises with each that may change
+// a decision.
 type view struct {
 	gen         uint64
 	epoch, head uint64
 	set         *revset
+	windows     windows
 	keys        *keyring
+}
+
+// revoked says whether any revocation covers the token.
+func (v *view) revoked(e *entry) bool {
+	return v.set.revoked(e) || v.windows.covers(e.who.Tenant, &e.claims.Claims)
 }
 
 // New checks the configuration and reads the cache file; it starts nothing and

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"net"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/keyraft/keyraft/cluster/gossip"
@@ -14,8 +13,9 @@ import (
 )
 
 const (
-	gossipRetry = 2 * time.Second // until the cluster is known and the port is free
-	hintEvery   = 2 * time.Second // between two looks at who is there
+	confirmLook = 50 * time.Millisecond  // until the cluster is known
+	gossipRetry = 2 * time.Second        // until the port is free
+	hintEvery   = 500 * time.Millisecond // between two looks at who is there
 	leaveLimit  = 2 * time.Second
 )
 
@@ -40,34 +40,37 @@ func (g *Gateway) startGossip(ctx context.Context, s *syncer) (stop func()) {
 
 func (g *Gateway) gossip(ctx context.Context, s *syncer) {
 	var pool *gossip.Pool
-	retry := time.NewTicker(gossipRetry)
-	defer retry.Stop()
 	for pool == nil {
+		wait := confirmLook
 		if g.confirmed.Load() {
 			var err error
-			if pool, err = g.join(s); err != nil {
-				g.cfg.Logger.Warn("gossip could not be started; the gateway polls without it", "error", err)
+			if pool, err = g.join(s); err == nil {
+				break
 			}
+			g.cfg.Logger.Warn("gossip could not be started; the gateway polls without it", "error", err)
+			wait = gossipRetry
 		}
-		if pool == nil {
-			select {
-			case <-retry.C:
-			case <-ctx.Done():
-				return
-			}
+		s.pause(ctx, wait)
+		if ctx.Err() != nil {
+			return
 		}
 	}
 	look := time.NewTicker(hintEvery)
 	defer look.Stop()
 	head := g.view.Load().head
+	var called *[]string
 	for {
+		if seeds := g.seeds.Load(); len(g.cfg.Gossip.Join) == 0 && seeds != called {
+			called = seeds
+			g.call(pool)
+		}
 		select {
 		case <-ctx.Done():
 			_ = pool.Leave(leaveLimit)
 			_ = pool.Close()
 			return
 		case <-look.C:
-			g.nodes.hint(g.addresses(pool.Members()))
+			g.nodes.hint(byGossip, g.addresses(pool.Members()))
 			if now := g.view.Load().head; now != head {
 				head = now
 				pool.Announce()
@@ -95,42 +98,49 @@ func (g *Gateway) join(s *syncer) (*gossip.Pool, error) {
 			}
 		},
 		Logger: g.cfg.Logger,
-		Rejoin: func() []string { return c.Join },
+		Rejoin: g.gossipSeeds,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := pool.Join(c.Join); err != nil {
-		g.cfg.Logger.Warn("nobody answered in gossip yet; it is tried again", "error", err)
+	if len(c.Join) > 0 {
+		g.call(pool)
 	}
 	return pool, nil
+}
+
+func (g *Gateway) call(pool *gossip.Pool) {
+	if _, err := pool.Join(g.gossipSeeds()); err != nil {
+		g.cfg.Logger.Warn("nobody answered in gossip yet; it is tried again", "error", err)
+	}
+}
+
+// gossipSeeds is where the pool is found: as configured, else as the nodes say.
+func (g *Gateway) gossipSeeds() []string {
+	if join := g.cfg.Gossip.Join; len(join) > 0 {
+		return join
+	}
+	if seeds := g.seeds.Load(); seeds != nil {
+		return *seeds
+	}
+	return nil
 }
 
 // addresses are the API addresses that gossip names. Our credential goes there,
 // so they are taken only where the server has to prove who it is (TLS), or on
 // this machine.
 func (g *Gateway) addresses(members []member.Info) []string {
-	secure := strings.HasPrefix(g.cfg.Nodes[0], "https://")
 	var urls []string
 	for _, m := range members {
 		if m.Kind != member.KindNode || m.APIAddr == "" {
 			continue
 		}
-		address := m.APIAddr
-		if !strings.Contains(address, "://") {
-			scheme := "http://"
-			if secure {
-				scheme = "https://"
-			}
-			address = scheme + address
-		}
-		u, err := url.Parse(address)
-		if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		u, err := url.Parse(g.place(m.APIAddr))
+		if err != nil || u.Host == "" {
 			continue
 		}
-		ip := net.ParseIP(u.Hostname())
-		if u.Scheme == "https" || u.Scheme == "http" && !secure && ip != nil && ip.IsLoopback() {
-			urls = append(urls, strings.TrimRight(u.String(), "/"))
+		if ip := net.ParseIP(u.Hostname()); u.Scheme == "https" || ip != nil && ip.IsLoopback() {
+			urls = append(urls, u.String())
 		}
 	}
 	return urls

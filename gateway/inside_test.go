@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -106,6 +107,35 @@ func TestPanicIsARefusal(t *testing.T) {
 	who, err := g.Validate(context.Background(), Request{Token: token})
 	if who != nil || ReasonOf(err) != Internal {
 		t.Errorf("%v, %v, want a refusal", who, err)
+	}
+}
+
+// TestOlderKeysAreNotTaken: a key document that was under way while a newer change
+// came in does not bring the old keys back.
+func TestOlderKeysAreNotTaken(t *testing.T) {
+	t.Parallel()
+	g, key := quietGateway(t, nil)
+	_, other := quietGateway(t, nil)
+	const url = "https://sts.example"
+	jwks := func(k *ecdsa.PrivateKey) []byte {
+		return verify.AppendJWKS(nil, []verify.Key{{ID: "k1", Alg: verify.ES256, Public: &k.PublicKey}})
+	}
+	since := uint64(1)
+	d := &wire.Delta{Epoch: 1, Head: 9, Items: []wire.Event{{Seq: 9, Tenant: "default", Issuer: url, Kind: wire.KindKeys, Data: jwks(other)}}}
+	if err := g.apply(d, &since); err != nil {
+		t.Fatal(err)
+	}
+	late := &wire.Keys{Cluster: "c1", Epoch: 1, Head: 8, Issuers: []wire.Issuer{{Tenant: "default", Issuer: url, JWKS: jwks(key)}}}
+	if err := g.setKeys(late); !errors.Is(err, errBehind) {
+		t.Errorf("gave %v", err)
+	}
+	for _, tt := range []struct {
+		key  *ecdsa.PrivateKey
+		want Reason
+	}{{key, BadSignature}, {other, ""}} {
+		if _, err := g.Validate(context.Background(), Request{Token: mint(t, tt.key, 1)}); reasonOr(err) != tt.want {
+			t.Errorf("%v, want %q", err, tt.want)
+		}
 	}
 }
 
@@ -291,7 +321,7 @@ func TestRevocationOutlivesTheToken(t *testing.T) {
 	token := mint(t, key, 1) // lives an hour
 	since := uint64(1)
 	d := &wire.Delta{Epoch: 1, Head: 2, Items: []wire.Event{{Seq: 2, Tenant: "default", Kind: "token", Target: "n1-1f2e3d4c-1", ExpiresAt: time.Now().Unix() + 3600}}}
-	if _, err := g.apply(d, &since); err != nil {
+	if err := g.apply(d, &since); err != nil {
 		t.Fatal(err)
 	}
 	s := &syncer{g: g}

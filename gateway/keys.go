@@ -2,27 +2,32 @@ package gateway
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/keyraft/keyraft/gateway/wire"
 	"github.com/keyraft/keyraft/keymanagers/match"
 	"github.com/keyraft/keyraft/tokens/verify"
 )
 
-// keyring is who may vouch for a token: the match table and each issuer's keys.
-// Immutable; a change builds a new one that shares the issuers that did not.
+// keyring is who may vouch for a token: the match table and each issuer's keys,
+// as of the seq at. Immutable; a change builds a new one that shares the issuers
+// that did not.
 type keyring struct {
 	table   *match.Table
-	issuers map[string]*issuer
+	issuers map[string]*issuer // by every name that tokens carry, former ones too
 	apis    []match.API
+	at      uint64
 }
 
-// issuer is one issuer with its keys, and the seq of what it was made from.
+// issuer is one name of an issuer with its keys.
 type issuer struct {
 	manager match.Manager
 	keys    *verify.KeySet
 	jwks    []byte
-	at      uint64
+	former  []string // names that it had before
+	now     string   // of a former name: the present one
 }
 
 func newKeyring(apis []match.API) (*keyring, error) {
@@ -33,102 +38,128 @@ func newKeyring(apis []match.API) (*keyring, error) {
 	return &keyring{table: table, apis: apis}, nil
 }
 
-// with gives the keyring of a whole key document. What a later event already
-// told about an issuer stays: a node that lags can't bring old keys back.
+// with gives the keyring of a whole key document. The caller has seen that it is
+// not older than what is known: a node that lags can't bring old keys back.
 func (k *keyring) with(doc *wire.Keys) (*keyring, error) {
-	issuers := make(map[string]*issuer, len(doc.Issuers))
-	for i := range doc.Issuers {
-		s := &doc.Issuers[i]
-		made, err := k.issuer(s.Tenant, s.KeyManager, s.Issuer, s.JWKS, doc.Head)
+	next := &keyring{issuers: make(map[string]*issuer, len(doc.Issuers)), apis: k.apis, at: doc.Head}
+	for _, s := range doc.Issuers {
+		made, err := k.issuer(&s, s.Issuer)
 		if err != nil {
 			return nil, err
 		}
-		issuers[s.Issuer] = made
+		next.issuers[s.Issuer] = made
 	}
-	for name, old := range k.issuers {
-		if issuers[name] == nil && old.at > doc.Head {
-			issuers[name] = old
+	twice := make(map[string]bool)
+	for _, s := range doc.Issuers {
+		for _, name := range s.FormerIssuers {
+			if old := next.issuers[name]; old != nil {
+				twice[name] = old.now != "" && old.now != s.Issuer
+				continue
+			}
+			made, err := k.issuer(&s, name)
+			if err != nil {
+				return nil, err
+			}
+			next.issuers[name] = made
 		}
 	}
-	return k.rebuild(issuers)
+	for name, ambiguous := range twice { // two had it: nobody's
+		if ambiguous {
+			delete(next.issuers, name)
+		}
+	}
+	return next.build()
 }
 
-// withEvent gives the keyring after a keys event that carries its JWKS.
+// withEvent gives the keyring after a keys event. The error says that the event
+// does not tell what the keys are.
 func (k *keyring) withEvent(e *wire.Event) (*keyring, error) {
-	made, err := k.issuer(e.Tenant, "", e.Issuer, e.Data, e.Seq)
-	if err != nil {
-		return nil, err
+	if e.Seq <= k.at {
+		return k, nil
 	}
-	issuers := make(map[string]*issuer, len(k.issuers)+1)
-	for name, s := range k.issuers {
-		issuers[name] = s
+	old := k.issuers[e.Issuer]
+	if len(e.Data) == 0 || old == nil || old.now != "" {
+		return nil, errors.New("the event holds no keys of a known issuer")
 	}
-	issuers[e.Issuer] = made
-	return k.rebuild(issuers)
+	s := &wire.Issuer{Tenant: e.Tenant, KeyManager: old.manager.Name, Issuer: e.Issuer, FormerIssuers: old.former, JWKS: e.Data}
+	next := &keyring{issuers: make(map[string]*issuer, len(k.issuers)), apis: k.apis, at: e.Seq}
+	for name, x := range k.issuers {
+		if name == e.Issuer || x.now == e.Issuer {
+			var err error
+			if x, err = k.issuer(s, name); err != nil {
+				return nil, err
+			}
+		}
+		next.issuers[name] = x
+	}
+	return next.build()
 }
 
-func (k *keyring) issuer(tenant, name, url string, jwks []byte, at uint64) (*issuer, error) {
-	old := k.issuers[url]
-	if old != nil && name == "" {
-		name = old.manager.Name
+// issuer makes the issuer s under one of its names, or gives the one that is there.
+func (k *keyring) issuer(s *wire.Issuer, name string) (*issuer, error) {
+	manager := s.KeyManager
+	if manager == "" {
+		manager = match.Resident
 	}
-	if name == "" {
-		name = match.Resident
+	made := &issuer{
+		manager: match.Manager{Tenant: s.Tenant, Name: manager, Issuer: name, Own: manager == match.Resident},
+		jwks:    s.JWKS,
 	}
-	if old != nil && (old.at > at || old.manager.Tenant == tenant && old.manager.Name == name && bytes.Equal(old.jwks, jwks)) {
+	if name == s.Issuer {
+		made.former = s.FormerIssuers
+	} else {
+		made.now = s.Issuer
+	}
+	if old := k.issuers[name]; old != nil && old.manager == made.manager && old.now == made.now &&
+		slices.Equal(old.former, made.former) && bytes.Equal(old.jwks, made.jwks) {
 		return old, nil
 	}
-	keys, err := verify.ParseJWKS(jwks)
+	keys, err := verify.ParseJWKS(s.JWKS)
 	if err != nil {
-		return nil, fmt.Errorf("keys of %s: %w", url, err)
+		return nil, fmt.Errorf("keys of %s: %w", name, err)
 	}
-	set, err := verify.NewKeySet(keys)
-	if err != nil {
-		return nil, fmt.Errorf("keys of %s: %w", url, err)
+	if made.keys, err = verify.NewKeySet(keys); err != nil {
+		return nil, fmt.Errorf("keys of %s: %w", name, err)
 	}
-	return &issuer{
-		manager: match.Manager{Tenant: tenant, Name: name, Issuer: url, Own: name == match.Resident},
-		keys:    set, jwks: jwks, at: at,
-	}, nil
+	return made, nil
 }
 
-func (k *keyring) rebuild(issuers map[string]*issuer) (*keyring, error) {
-	managers := make([]match.Manager, 0, len(issuers))
-	for _, s := range issuers {
+// build makes the match table.
+func (k *keyring) build() (*keyring, error) {
+	managers := make([]match.Manager, 0, len(k.issuers))
+	for _, s := range k.issuers {
 		managers = append(managers, s.manager)
 	}
-	table, err := match.New(managers, k.apis)
-	if err != nil {
-		return nil, err
-	}
-	return &keyring{table: table, issuers: issuers, apis: k.apis}, nil
+	var err error
+	k.table, err = match.New(managers, k.apis)
+	return k, err
 }
 
 // unplaced gives the same keys as of no seq, so that any document replaces them.
 func (k *keyring) unplaced() *keyring {
-	next := &keyring{table: k.table, issuers: make(map[string]*issuer, len(k.issuers)), apis: k.apis}
-	for url, s := range k.issuers {
-		free := *s
-		free.at = 0
-		next.issuers[url] = &free
-	}
-	return next
+	next := *k
+	next.at = 0
+	return &next
 }
 
 // document is what the cache file keeps of it.
 func (k *keyring) document(cluster string, epoch, head uint64) *wire.Keys {
 	doc := &wire.Keys{Cluster: cluster, Epoch: epoch, Head: head}
 	for _, s := range k.issuers {
-		doc.Issuers = append(doc.Issuers, wire.Issuer{
-			Tenant: s.manager.Tenant, KeyManager: s.manager.Name, Issuer: s.manager.Issuer, JWKS: s.jwks,
-		})
+		if s.now == "" {
+			doc.Issuers = append(doc.Issuers, wire.Issuer{
+				Tenant: s.manager.Tenant, KeyManager: s.manager.Name, Issuer: s.manager.Issuer, FormerIssuers: s.former, JWKS: s.jwks,
+			})
+		}
 	}
 	return doc
 }
 
 func (k *keyring) len() (n int) {
 	for _, s := range k.issuers {
-		n += s.keys.Len()
+		if s.now == "" {
+			n += s.keys.Len()
+		}
 	}
 	return n
 }
@@ -136,7 +167,7 @@ func (k *keyring) len() (n int) {
 // resident is the issuer of a tenant's built-in key manager, empty when unknown.
 func (k *keyring) resident(tenant string) string {
 	for url, s := range k.issuers {
-		if s.manager.Own && s.manager.Tenant == tenant {
+		if s.manager.Own && s.now == "" && s.manager.Tenant == tenant {
 			return url
 		}
 	}

@@ -40,6 +40,8 @@ type testCluster struct {
 	published   int // how many of keys are in the JWKS
 	credential  string
 	opaque      map[string]map[string]any
+	members     wire.Members  // as every node tells them
+	former      []string      // names that the issuer had
 	wake        chan struct{} // closed and renewed at each event
 }
 
@@ -211,7 +213,7 @@ func (n *testNode) serve(w http.ResponseWriter, r *http.Request) {
 	case "/gateway/v1/jwks":
 		n.jwks.Add(1)
 		n.c.mu.Lock()
-		k := wire.Keys{Cluster: n.c.id, Epoch: n.c.epoch, Head: n.headLocked(), Issuers: []wire.Issuer{{Tenant: "default", Issuer: issuer, JWKS: n.c.jwks()}}}
+		k := wire.Keys{Cluster: n.c.id, Epoch: n.c.epoch, Head: n.headLocked(), Issuers: []wire.Issuer{{Tenant: "default", Issuer: issuer, FormerIssuers: n.c.former, JWKS: n.c.jwks()}}}
 		n.c.mu.Unlock()
 		w.Header().Set("Content-Type", wire.TypeJSON)
 		_, _ = w.Write(k.AppendJSON(nil))
@@ -220,6 +222,12 @@ func (n *testNode) serve(w http.ResponseWriter, r *http.Request) {
 		n.delta(w, r)
 	case "/gateway/v1/revocations/snapshot":
 		n.snapshot(w)
+	case "/gateway/v1/members":
+		n.c.mu.Lock()
+		m := n.c.members
+		n.c.mu.Unlock()
+		w.Header().Set("Content-Type", wire.TypeJSON)
+		_, _ = w.Write(m.AppendJSON(nil))
 	case "/oauth2/introspect":
 		n.asked.Add(1)
 		n.introspect(w, r)
@@ -396,11 +404,17 @@ func run(t testing.TB, cfg gateway.Config) (*gateway.Gateway, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return g, begin(t, g)
+}
+
+// begin runs a gateway until the end of the test, or the call of the result.
+func begin(t testing.TB, g *gateway.Gateway) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
 	var once sync.Once
-	stop := func() {
+	stop = func() {
 		once.Do(func() {
 			cancel()
 			if err := <-done; err != nil {
@@ -409,7 +423,7 @@ func run(t testing.TB, cfg gateway.Config) (*gateway.Gateway, func()) {
 		})
 	}
 	t.Cleanup(stop)
-	return g, stop
+	return stop
 }
 
 // until waits for a condition, with a deadline.

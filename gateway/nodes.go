@@ -18,11 +18,20 @@ type nodes struct {
 
 type node struct {
 	url    string
-	hinted bool // told by gossip, not by the configuration
+	told   source // that name it besides the configuration
+	listed bool   // in the configuration
 	fails  int
 	until  time.Duration // boot time before which it is left alone
 	why    string
 }
+
+// source is who named a node: one bit each.
+type source uint8
+
+const (
+	byGossip source = 1 << iota
+	byMembers
+)
 
 const (
 	firstPause = 50 * time.Millisecond
@@ -33,7 +42,7 @@ const (
 func newNodes(urls []string, clock Clock) *nodes {
 	n := &nodes{clock: clock}
 	for _, u := range urls {
-		n.list = append(n.list, &node{url: strings.TrimRight(u, "/")})
+		n.list = append(n.list, &node{url: strings.TrimRight(u, "/"), listed: true})
 	}
 	rand.Shuffle(len(n.list), func(i, j int) { n.list[i], n.list[j] = n.list[j], n.list[i] })
 	return n
@@ -114,9 +123,9 @@ func (n *nodes) order(limit int) []string {
 	return urls
 }
 
-// hint takes in the nodes that gossip names now and lets go of those that it
-// does not name any more. Configured ones stay.
-func (n *nodes) hint(urls []string) {
+// hint takes in the nodes that a source names now and lets go of those that no
+// source names any more. Configured ones stay.
+func (n *nodes) hint(by source, urls []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	named := make(map[string]bool, len(urls))
@@ -125,7 +134,11 @@ func (n *nodes) hint(urls []string) {
 	}
 	kept := n.list[:0]
 	for _, x := range n.list {
-		if !x.hinted || named[x.url] || x.url == n.current {
+		x.told &^= by
+		if named[x.url] {
+			x.told |= by
+		}
+		if x.listed || x.told != 0 || x.url == n.current {
 			kept = append(kept, x)
 		}
 		delete(named, x.url)
@@ -134,7 +147,7 @@ func (n *nodes) hint(urls []string) {
 	n.list = kept
 	for u := range named {
 		if len(n.list) < maxNodes {
-			n.list = append(n.list, &node{url: u, hinted: true})
+			n.list = append(n.list, &node{url: u, told: by})
 		}
 	}
 }
@@ -143,7 +156,10 @@ func (n *nodes) status() (current string, all []NodeStatus) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, x := range n.list {
-		all = append(all, NodeStatus{URL: x.url, Following: x.url == n.current, Failures: x.fails, Problem: x.why, FromGossip: x.hinted})
+		all = append(all, NodeStatus{
+			URL: x.url, Following: x.url == n.current, Failures: x.fails, Problem: x.why,
+			FromGossip: !x.listed && x.told&byGossip != 0, FromMembers: !x.listed && x.told&byMembers != 0,
+		})
 	}
 	return n.current, all
 }

@@ -123,7 +123,7 @@ func (g *Gateway) introspect(ctx context.Context, id digest, token string, now t
 	e.who.Opaque = true
 	e.until = now.Add(g.cfg.OpaqueTTL).Unix()
 	e.gen.Store(v.gen)
-	if v.set.revoked(e) {
+	if v.revoked(e) {
 		return nil, refuse(Revoked)
 	}
 	g.cache.put(e)

@@ -14,13 +14,16 @@ type Status struct {
 	Head     uint64 `json:"head"`
 	// HeadAgeMS is how long ago the head was last proved, -1 for never;
 	// MaxStalenessMS the bound of it.
-	HeadAgeMS      int64        `json:"head_age_ms"`
-	MaxStalenessMS int64        `json:"max_staleness_ms"`
-	FromCacheFile  bool         `json:"from_cache_file"` // what is here came from the file and no node has confirmed it
-	Node           string       `json:"node"`            // that is being followed
-	Nodes          []NodeStatus `json:"nodes"`
-	Problem        string       `json:"problem,omitempty"` // what keeps the sync from going on
-	Counts         Counts       `json:"counts"`
+	HeadAgeMS      int64 `json:"head_age_ms"`
+	MaxStalenessMS int64 `json:"max_staleness_ms"`
+	// BoundTokens says what becomes of tokens with cnf (RFC 8705, 9449): "refused",
+	// since no proof of possession is checked here.
+	BoundTokens   string       `json:"bound_tokens"`
+	FromCacheFile bool         `json:"from_cache_file"` // what is here came from the file and no node has confirmed it
+	Node          string       `json:"node"`            // that is being followed
+	Nodes         []NodeStatus `json:"nodes"`
+	Problem       string       `json:"problem,omitempty"` // what keeps the sync from going on
+	Counts        Counts       `json:"counts"`
 }
 
 // State is where the gateway stands.
@@ -35,11 +38,12 @@ const (
 
 // NodeStatus is one node as this gateway sees it.
 type NodeStatus struct {
-	URL        string `json:"url"`
-	Following  bool   `json:"following"`
-	FromGossip bool   `json:"from_gossip,omitempty"`
-	Failures   int    `json:"failures"` // in a row
-	Problem    string `json:"problem,omitempty"`
+	URL         string `json:"url"`
+	Following   bool   `json:"following"`
+	FromGossip  bool   `json:"from_gossip,omitempty"`
+	FromMembers bool   `json:"from_members,omitempty"` // named by a node
+	Failures    int    `json:"failures"`               // in a row
+	Problem     string `json:"problem,omitempty"`
 }
 
 // Counts are numbers since the start, but for the first five.
@@ -69,6 +73,7 @@ func (g *Gateway) Status() Status {
 	s := Status{
 		Cluster: g.pinned(), Instance: g.cfg.Instance, State: Starting, FailMode: g.cfg.FailMode,
 		Epoch: v.epoch, Head: v.head, HeadAgeMS: -1, MaxStalenessMS: g.cfg.MaxStaleness.Milliseconds(),
+		BoundTokens:   "refused",
 		FromCacheFile: g.cached.Load() && !g.confirmed.Load(),
 	}
 	if proof != nil {
@@ -91,7 +96,7 @@ func (g *Gateway) Status() Status {
 func (g *Gateway) countsNow(v *view) Counts {
 	c := &g.counts
 	out := Counts{
-		Revocations: v.set.len(), Issuers: len(v.keys.issuers), Keys: v.keys.len(),
+		Revocations: v.set.len() + v.windows.len(), Issuers: len(v.keys.issuers), Keys: v.keys.len(),
 		CachedTokens: g.cache.entries.Load(), CacheBytes: g.cache.bytes.Load(),
 		Accepted: c.accepted.Load(), AcceptedStale: c.open.Load(), CacheMisses: c.misses.Load(),
 		Refused: make(map[Reason]uint64), Polls: c.polls.Load(), Deltas: c.pages.Load(), Snapshots: c.snapshots.Load(),

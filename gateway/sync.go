@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/keyraft/keyraft/gateway/wire"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 const (
-	probeEvery = 700 * time.Millisecond
 	sweepEvery = time.Minute
 	saveEvery  = time.Minute
 	hintPause  = 200 * time.Millisecond // between two polls that gossip asked for
@@ -34,6 +34,7 @@ type syncer struct {
 	since       uint64 // everything up to here is in the set
 	known       bool   // an epoch is known
 	kick        chan hint
+	ask         chan string // a node to ask for the others
 	lastHint    time.Duration
 	wanted      hint
 	wantedSince time.Duration
@@ -52,12 +53,14 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return errors.New("gateway: Run was called before; make another Gateway")
 	}
 	v := g.view.Load()
-	s := &syncer{g: g, kick: make(chan hint, 1)}
+	s := &syncer{g: g, kick: make(chan hint, 1), ask: make(chan string, 1)}
 	if g.cached.Load() {
 		s.loaded, s.known, s.epoch, s.since = true, true, v.epoch, v.head
 	}
 	stop := g.startGossip(ctx, s)
 	defer stop()
+	unlearn := g.startMembers(ctx, s.ask)
+	defer unlearn()
 	defer g.client.http.CloseIdleConnections()
 	for ctx.Err() == nil {
 		url, wait := g.nodes.pick()
@@ -165,7 +168,11 @@ func (s *syncer) follow(ctx context.Context, node string) error {
 	p := &polls{s: s, node: node, results: make(chan polled, 2)}
 	defer p.drain()
 	defer cancel()
-	if err := s.hello(ctx, node); err != nil {
+	var epoch, head uint64 // that the node must have seen
+	if s.known && s.g.confirmed.Load() {
+		epoch, head = s.epoch, s.since
+	}
+	if err := s.hello(ctx, node, epoch, head); err != nil {
 		return err
 	}
 	if !s.loaded {
@@ -173,12 +180,15 @@ func (s *syncer) follow(ctx context.Context, node string) error {
 			return err
 		}
 	}
+	s.askMembers(node)
 	p.start(ctx, true)
 	p.start(ctx, false)
-	tick := time.NewTicker(probeEvery)
+	tick := time.NewTicker(s.g.cfg.pace.probe)
 	defer tick.Stop()
 	upkeep := time.NewTicker(sweepEvery)
 	defer upkeep.Stop()
+	members := time.NewTicker(membersEvery)
+	defer members.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -196,14 +206,17 @@ func (s *syncer) follow(ctx context.Context, node string) error {
 			if s.worth(h) {
 				p.start(ctx, true)
 			}
+		case <-members.C:
+			s.askMembers(node)
 		case <-upkeep.C:
 			s.upkeep()
 		}
 	}
 }
 
-// hello fetches the keys, and with them learns which cluster this node is of.
-func (s *syncer) hello(ctx context.Context, node string) error {
+// hello fetches the keys as of (epoch, head) or later, and with them learns which
+// cluster this node is of.
+func (s *syncer) hello(ctx context.Context, node string, epoch, head uint64) error {
 	doc, err := s.g.client.keys(ctx, s.g.cfg.Clock, node)
 	if err != nil {
 		return fmt.Errorf("keys: %w", err)
@@ -211,7 +224,7 @@ func (s *syncer) hello(ctx context.Context, node string) error {
 	if err := s.pin(doc.Cluster, node); err != nil {
 		return err
 	}
-	if s.known && doc.Epoch < s.epoch && s.g.confirmed.Load() {
+	if doc.Epoch < epoch || doc.Epoch == epoch && doc.Head < head {
 		return errBehind
 	}
 	return s.g.setKeys(doc)
@@ -265,17 +278,18 @@ func (s *syncer) take(ctx context.Context, node string, r polled) (more bool, er
 	if d.Epoch != s.epoch {
 		return false, s.load(ctx, node)
 	}
-	stale, err := s.g.apply(d, &s.since)
-	if err != nil {
+	if at := s.g.needsKeys(d, s.since); at > 0 {
+		if err := s.hello(ctx, node, d.Epoch, at); err != nil {
+			return false, err
+		}
+	}
+	if err := s.g.apply(d, &s.since); err != nil {
 		return false, err
 	}
 	if !d.Truncated {
 		s.g.proved(r.answer.sent)
 		s.g.nodes.well(node)
 		s.g.problem.Store(nil)
-	}
-	if stale { // the keys changed, and the event did not say to what
-		return d.Truncated, s.hello(ctx, node)
 	}
 	return d.Truncated, nil
 }
@@ -337,6 +351,7 @@ func (s *syncer) reload(ctx context.Context, node string, confirmed bool) error 
 func (s *syncer) load(ctx context.Context, node string) error {
 	g := s.g
 	set, count := newRevset(), 0
+	var more []verify.Revocation
 	at, err := g.client.snapshot(ctx, node, func(e *wire.Event) error {
 		if !revocable(e.Kind) {
 			return nil
@@ -344,7 +359,13 @@ func (s *syncer) load(ctx context.Context, node string) error {
 		if count++; count > g.cfg.MaxRevocations {
 			return errFull
 		}
-		set.add(&g.cache.hash, e)
+		if e.IssuedAfter == 0 {
+			set.add(&g.cache.hash, e)
+			return nil
+		}
+		if more = append(more, revocationOf(e)); len(more) > maxWindows {
+			return errWindows
+		}
 		return nil
 	})
 	if err != nil {
@@ -358,14 +379,18 @@ func (s *syncer) load(ctx context.Context, node string) error {
 	if s.known && (at.Epoch < s.epoch || at.Epoch == s.epoch && at.Head < s.since) {
 		return errBehind
 	}
-	if err := g.install(at, set); err != nil {
+	// A change of keys in what was skipped has no event here.
+	if err := s.hello(ctx, node, at.Epoch, at.Head); err != nil {
+		return err
+	}
+	if err := g.install(at, set, more); err != nil {
 		return err
 	}
 	g.counts.snapshots.Add(1)
 	s.loaded, s.known, s.epoch, s.since = true, true, at.Epoch, at.Head
 	g.cfg.Logger.Info("snapshot installed", "node", node, "epoch", at.Epoch, "head", at.Head, "revocations", count)
 	g.told()
-	return s.hello(ctx, node) // a change of keys in what was skipped has no event here
+	return nil
 }
 
 // worth says whether a head named by gossip is worth a poll now: it lies ahead,
@@ -403,9 +428,7 @@ func (s *syncer) better() error {
 }
 
 func (s *syncer) upkeep() {
-	s.g.mu.Lock()
-	s.g.view.Load().set.sweep(s.g.over())
-	s.g.mu.Unlock()
+	s.g.sweep()
 	if s.g.cfg.Clock.Boot()-s.saved >= saveEvery {
 		if err := s.save(); err != nil {
 			s.g.cfg.Logger.Error("the cache file can't be written; after a restart the gateway loads a snapshot", "error", err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,8 +80,8 @@ func TestG1HeadNeverFalls(t *testing.T) {
 	head := g.Status().Head
 	b.instead.Store(nil)
 	a.stop()
-	asked := b.polls.Load()
-	until(t, "the node behind to be asked twice", func() bool { return b.polls.Load() > asked+1 })
+	asked := b.jwks.Load()
+	until(t, "the node behind to be asked twice", func() bool { return b.jwks.Load() > asked+1 })
 	if got := g.Status().Head; got != head {
 		t.Errorf("head went from %d to %d", head, got)
 	}
@@ -96,7 +97,9 @@ func TestG2ReplayingNodeIsLeft(t *testing.T) {
 	c := newCluster(t, "c1")
 	a, b := c.start(), c.start()
 	c.revoke("token", "x")
-	g, _ := run(t, c.config(a, b))
+	cfg := c.config(a, b)
+	cfg.Hurry()
+	g, _ := run(t, cfg)
 	synced(t, g, c)
 	for _, n := range []*testNode{a, b} {
 		if n.srv.URL == g.Status().Node {
@@ -118,7 +121,9 @@ func TestG3CutAtEachByte(t *testing.T) {
 	for at := 0; at < 240; at += 24 { // all at once: each waits out its pauses
 		c := newCluster(t, "c1")
 		n := c.start()
-		g, _ := run(t, c.config(n))
+		cfg := c.config(n)
+		cfg.Hurry()
+		g, _ := run(t, cfg)
 		synced(t, g, c)
 		wg.Go(func() { cutAt(t, c, n, g, at) })
 	}
@@ -175,13 +180,15 @@ func TestG3Pages(t *testing.T) {
 	}
 }
 
-// TestG4CompactedAndHostile: 410 leads to the snapshot; what can't be true is
+// TestG4Compacted: 410 leads to the snapshot; what can't be true is
 // dropped whole, and the other node asked (GW-05).
 func TestG4Compacted(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, "c1")
 	n := c.start()
-	g, _ := run(t, c.config(n))
+	cfg := c.config(n)
+	cfg.Hurry()
+	g, _ := run(t, cfg)
 	synced(t, g, c)
 	token := c.mint(nil)
 	n.freeze()
@@ -324,6 +331,7 @@ func TestG10TwoClusters(t *testing.T) {
 	a, b := ours.start(), theirs.start()
 	cfg := ours.config(a, b)
 	cfg.Cluster = "c1"
+	cfg.Hurry()
 	g, _ := run(t, cfg)
 	synced(t, g, ours)
 	token := ours.mint(nil)
@@ -346,6 +354,7 @@ func TestG12CredentialRenewed(t *testing.T) {
 	c := newCluster(t, "c1")
 	n := c.start()
 	cfg := c.config(n)
+	cfg.Hurry()
 	g, _ := run(t, cfg)
 	synced(t, g, c)
 	start := time.Now()
@@ -396,7 +405,20 @@ func TestKeysEvent(t *testing.T) {
 	t.Parallel()
 	for _, with := range []bool{true, false} {
 		c := newCluster(t, "c1")
-		g, _ := run(t, c.config(c.start()))
+		var gone atomic.Pointer[string] // a token of a key that left, and
+		var since atomic.Uint64         // the event that said so
+		cfg := c.config(c.start())
+		var g *gateway.Gateway
+		cfg.OnSync = func(_, head uint64) {
+			if token := gone.Load(); token != nil && head >= since.Load() {
+				want(t, g, *token, gateway.UnknownKey) // as soon as the head is told
+			}
+		}
+		var err error
+		if g, err = gateway.New(cfg); err != nil {
+			t.Fatal(err)
+		}
+		stop := begin(t, g)
 		synced(t, g, c)
 		old := c.mint(nil)
 		want(t, g, old, "")
@@ -417,12 +439,57 @@ func TestKeysEvent(t *testing.T) {
 		}
 		c.mu.Lock()
 		c.keys, c.published = c.keys[1:], 1 // emergency: the first one is gone
-		e.Data = c.jwks()
+		if with {
+			e.Data = c.jwks()
+		}
+		since.Store(c.head + 1)
+		gone.Store(&old)
 		c.mu.Unlock()
 		c.append(e)
-		until(t, "one key", func() bool { return g.Status().Counts.Keys == 1 })
+		synced(t, g, c)
 		want(t, g, old, gateway.UnknownKey) // cached before, refused now
+		want(t, g, c.mint(nil), "")
+		if got := g.Status().Counts.Keys; got != 1 {
+			t.Errorf("%d keys, want 1", got)
+		}
+		stop()
 	}
+}
+
+// TestHeadWaitsForItsKeys: an event says that keys changed, and the node's key
+// document is from before it; the head does not move past it until there is one.
+func TestHeadWaitsForItsKeys(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	n := c.start()
+	g, _ := run(t, c.config(n))
+	synced(t, g, c)
+	token := c.mint(nil)
+	want(t, g, token, "")
+	c.mu.Lock()
+	old := wire.Keys{Cluster: c.id, Epoch: c.epoch, Head: c.head, Issuers: []wire.Issuer{{Tenant: "default", Issuer: issuer, JWKS: c.jwks()}}}
+	c.addKey("k2")
+	c.keys = c.keys[1:]
+	c.mu.Unlock()
+	var served atomic.Int64
+	n.answer(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/gateway/v1/jwks" {
+			return false
+		}
+		w.Header().Set("Content-Type", wire.TypeJSON)
+		_, _ = w.Write(old.AppendJSON(nil))
+		served.Add(1)
+		return true
+	})
+	c.append(wire.Event{Tenant: "default", Kind: wire.KindKeys, Target: "default"})
+	until(t, "the old document to be refused twice", func() bool { return served.Load() > 2 })
+	if got := g.Status().Head; got != 0 {
+		t.Errorf("the head moved to %d past a change of keys that is not in", got)
+	}
+	n.instead.Store(nil)
+	synced(t, g, c)
+	want(t, g, token, gateway.UnknownKey)
+	want(t, g, c.mint(nil), "")
 }
 
 // TestY3UnknownKey: one refresh in a while, whatever comes.

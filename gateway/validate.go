@@ -116,12 +116,12 @@ func (g *Gateway) recheck(e *entry, v *view, now time.Time) (refusal *Refusal, k
 		return nil, true
 	}
 	if old := e.claims.issuer; old != nil {
-		if now := v.keys.issuers[e.who.Issuer]; now != old && !sameKey(now, e) {
+		if now := v.keys.issuers[e.who.Issuer]; now != old && !sameKey(now, e) { // a key that left the set vouches no more
 			g.cache.drop(e)
 			return nil, false
 		}
 	}
-	if v.set.revoked(e) {
+	if v.revoked(e) {
 		gone := refuse(Revoked)
 		e.gone.Store(gone)
 		return gone, true
@@ -202,7 +202,7 @@ func (g *Gateway) verify(ctx context.Context, id digest, r *Request, v *view, no
 	e := g.newEntry(id, r.Token, *c, from.manager)
 	e.claims.issuer, e.claims.key = from, key
 	e.gen.Store(v.gen)
-	if v.set.revoked(e) {
+	if v.revoked(e) {
 		e.gone.Store(refuse(Revoked)) // kept, so that it is cheap to refuse again
 	}
 	g.cache.put(e)
@@ -228,6 +228,7 @@ func reasonOfCheck(err error) Reason {
 // newEntry owns all that it holds: the token is copied, since the caller's may
 // share memory with a request's buffer.
 func (g *Gateway) newEntry(id digest, token string, c verify.Claims, m match.Manager) *entry {
+	c.KeyManager = m.Name
 	e := &entry{id: id, token: strings.Clone(token), claims: claims{Claims: c}}
 	e.claims.targets = e.claims.space[:0]
 	verify.Targets(&c, func(kind, value string) bool {

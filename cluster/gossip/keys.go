@@ -57,7 +57,7 @@ func (p *Pool) UseKey(key []byte) error {
 	p.keys.mu.Lock()
 	defer p.keys.mu.Unlock()
 	if err := p.keys.ring.UseKey(key); err != nil {
-		return fmt.Errorf("gossip: key %s is not installed here; install it at every member first", keyID(key))
+		return fmt.Errorf("gossip: key %s is not installed here; install it at every member first", KeyID(key))
 	}
 	return nil
 }
@@ -73,7 +73,7 @@ func (p *Pool) RemoveKey(key []byte) error {
 		return nil
 	}
 	if bytes.Equal(all[0], key) {
-		return fmt.Errorf("gossip: key %s is in use here; use another one first", keyID(key))
+		return fmt.Errorf("gossip: key %s is in use here; use another one first", KeyID(key))
 	}
 	// UseKey moves a key to the front. With two keys, the usual case, the loop
 	// does nothing; with more, one packet may go out under an older key.
@@ -99,13 +99,13 @@ func (p *Pool) KeyIDs() []string {
 	defer p.keys.mu.Unlock()
 	var ids []string
 	for _, key := range p.keys.ring.GetKeys() {
-		ids = append(ids, keyID(key))
+		ids = append(ids, KeyID(key))
 	}
 	return ids
 }
 
-// keyID is the beginning of a hash: enough to tell keys apart, useless to open.
-func keyID(key []byte) string {
+// KeyID is the beginning of a hash: enough to tell keys apart, useless to open.
+func KeyID(key []byte) string {
 	sum := sha256.Sum256(key)
 	return hex.EncodeToString(sum[:8])
 }

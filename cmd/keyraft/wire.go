@@ -17,6 +17,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/httpapi"
+	"github.com/keyraft/keyraft/httpapi/adminapi"
 	"github.com/keyraft/keyraft/httpapi/gatewayapi"
 	"github.com/keyraft/keyraft/httpapi/oauthapi"
 	"github.com/keyraft/keyraft/httpapi/opsapi"
@@ -89,11 +90,14 @@ func (s *server) keyJob() func(context.Context) error {
 	}
 }
 
-func (s *server) newKeyJob() (*tokens.KeyJob, error) {
-	return tokens.NewKeyJob(tokens.KeyJobConfig{
+func (s *server) newKeyJob() (*tokens.KeyJob, error) { return tokens.NewKeyJob(s.rotation()) }
+
+// rotation says when signing keys change.
+func (s *server) rotation() tokens.KeyJobConfig {
+	return tokens.KeyJobConfig{
 		View: s.view, Propose: s.propose, Ring: s.keys, Now: time.Now,
 		Rotation: s.cfg.Keys.RotationPeriod, Lead: s.cfg.Keys.PublicationLead, CacheFor: s.cfg.Keys.JWKSMaxAge,
-	})
+	}
 }
 
 // rooms builds what answers requests.
@@ -158,7 +162,11 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.routes = slices.Concat(oauthRoutes, gatewayRoutes, opsapi.Routes(ops, s.cfg.Dev))
+	adminRoutes, err := r.admin(revoker, introspector)
+	if err != nil {
+		return nil, err
+	}
+	r.routes = slices.Concat(oauthRoutes, adminRoutes, gatewayRoutes, opsapi.Routes(ops, s.cfg.Dev))
 	r.http, err = httpapi.New(httpapi.Config{
 		Routes: r.routes, View: s.view, Fresh: s.node.Fresh, Translate: translate, TLS: s.tls, Logger: s.log, Observe: figures.request, Access: s.access,
 		Limits: httpapi.Limits{
@@ -292,5 +300,44 @@ func (r *rooms) gateways() ([]httpapi.Route, error) {
 	r.pollers = pollers
 	return gatewayapi.Routes(gatewayapi.Deps{
 		View: s.view, HeadMoved: s.node.HeadMoved, Shared: r.shared, Signing: r.signing, Pollers: pollers, Now: time.Now, Operators: s.cfg.Dev,
+	})
+}
+
+// admin builds what operators ask.
+func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector) ([]httpapi.Route, error) {
+	s, n := r.server, r.server.node
+	return adminapi.Routes(adminapi.Deps{
+		View: s.view, Propose: s.propose, Clients: r.registry, Revoker: revoker, Introspector: introspector,
+		Signing: r.signing, Shared: r.shared, Rotation: s.rotation(), Now: time.Now, WriteTimeout: s.cfg.WriteTimeout,
+		Cluster: adminapi.Cluster{
+			Status: n.Status, Members: n.Members, Remove: n.Remove, Promote: n.Promote, Transfer: n.TransferLeader,
+			JoinToken: n.JoinToken, Checksum: n.FSM().Checksum, Restore: n.Restore, GatewayGossipKey: n.GatewayGossipKey,
+			Backup: func(ctx context.Context, w io.Writer) error {
+				_, err := n.Backup(ctx, w)
+				return err
+			},
+			RotateGossipKey: func(ctx context.Context, pool string) error {
+				_, err := n.RotateGossipKey(ctx, pool)
+				return err
+			},
+		},
+		Gateways: adminapi.Gateways{
+			Instances: func(ctx context.Context) []adminapi.Instance {
+				all := r.pollers.Instances(ctx)
+				out := make([]adminapi.Instance, len(all))
+				for i := range all {
+					out[i] = adminapi.Instance(all[i])
+				}
+				return out
+			},
+			Receipt: func(ctx context.Context, q adminapi.Revocation, timeout time.Duration) ([]adminapi.Confirmation, bool) {
+				all, complete := r.pollers.Receipt(ctx, gatewayapi.Revocation(q), timeout)
+				out := make([]adminapi.Confirmation, len(all))
+				for i := range all {
+					out[i] = adminapi.Confirmation(all[i])
+				}
+				return out, complete
+			},
+		},
 	})
 }

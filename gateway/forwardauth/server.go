@@ -3,11 +3,15 @@
 // forward_auth) before it lets it through.
 //
 //	GET /validate   204 with X-Keyraft-Subject, -Client and -Scope, or 401/403
-//	                with X-Keyraft-Reason and WWW-Authenticate
+//	                with X-Keyraft-Reason and WWW-Authenticate; any other method
+//	                is answered alike, since some proxies repeat the original one
 //	GET /status     where the gateway stands, as JSON
 //	GET /livez      200 while the process runs
 //	GET /readyz     200 while tokens can be decided, else 503 with the reason
 //	GET /metrics    Prometheus
+//
+// Bound tokens (cnf, RFC 8705 and RFC 9449) are refused as bound_token: no proof of
+// possession is checked here, and a client certificate header is not read.
 //
 // The three identity headers are set in every answer, also empty, so that a
 // proxy which copies them overwrites what a client sent under these names. What
@@ -137,13 +141,14 @@ func (s *Server) serve(c *fasthttp.RequestCtx) {
 			s.refuse(c, refusal(gateway.Internal, fasthttp.StatusForbidden, "temporarily_unavailable", "the gateway failed inside; its log says why"))
 		}
 	}()
-	if !c.IsGet() && !c.IsHead() {
+	path := string(c.URI().PathOriginal()) // as it was sent: nothing here is decoded
+	if path != "/validate" && !c.IsGet() && !c.IsHead() {
 		identity(c, "", "", "")
 		c.Response.Header.Set("Allow", "GET, HEAD")
 		c.SetStatusCode(fasthttp.StatusMethodNotAllowed)
 		return
 	}
-	switch string(c.URI().PathOriginal()) { // as it was sent: nothing here is decoded
+	switch path {
 	case "/validate":
 		s.validate(c)
 	case "/status":

@@ -37,14 +37,20 @@ type front struct {
 
 func start(t *testing.T) *front {
 	t.Helper()
-	f := &front{ln: fasthttputil.NewInmemoryListener()}
+	f := &front{}
 	f.status = gateway.Status{Cluster: "c1", State: gateway.Synced, FailMode: gateway.FailClosed, Epoch: 2, Head: 77, HeadAgeMS: 12,
 		Counts: gateway.Counts{Revocations: 5, Refused: map[gateway.Reason]uint64{gateway.Revoked: 3}}}
-	s, err := forwardauth.New(forwardauth.Config{Validate: f.validate, Status: func() gateway.Status {
+	return startWith(t, f, f.validate, func() gateway.Status {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return f.status
-	}})
+	})
+}
+
+func startWith(t *testing.T, f *front, validate func(context.Context, gateway.Request) (*gateway.Identity, error), status func() gateway.Status) *front {
+	t.Helper()
+	f.ln = fasthttputil.NewInmemoryListener()
+	s, err := forwardauth.New(forwardauth.Config{Validate: validate, Status: status})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,6 +204,67 @@ func TestWhatIsAsked(t *testing.T) {
 	}
 }
 
+// TestEveryMethodIsAnsweredAlike: nginx and Traefik ask with GET, Envoy with the
+// method of the request that it holds back. The body, if one comes, is not read as
+// anything, and the answer has none.
+func TestEveryMethodIsAnsweredAlike(t *testing.T) {
+	t.Parallel()
+	f := start(t)
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"} {
+		for _, tt := range []struct {
+			token, reason string
+			status        int
+		}{{"good", "", 204}, {"bad", "revoked", 401}, {"scope", "insufficient_scope", 403}} {
+			raw := method + " /validate HTTP/1.1\r\nHost: gw\r\nAuthorization: Bearer " + tt.token + "\r\n"
+			if method != "GET" && method != "HEAD" {
+				raw += "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 17\r\n\r\naccess_token=good"
+			} else {
+				raw += "\r\n"
+			}
+			resp, body := f.ask(t, raw)
+			subject := resp.Header.Get("X-Keyraft-Subject")
+			if resp.StatusCode != tt.status || body != "" || resp.Header.Get("X-Keyraft-Reason") != tt.reason || (subject == "alice") != (tt.status == 204) {
+				t.Errorf("%s with %s: %d %q %v, want %d", method, tt.token, resp.StatusCode, body, resp.Header, tt.status)
+			}
+			if (resp.Header.Get("WWW-Authenticate") == "") != (tt.status == 204) {
+				t.Errorf("%s with %s: challenge %q", method, tt.token, resp.Header.Get("WWW-Authenticate"))
+			}
+		}
+	}
+}
+
+// TestRealGateway puts the SDK itself behind the server: what it says before the
+// first contact, about an unknown API, and in its status.
+func TestRealGateway(t *testing.T) {
+	t.Parallel()
+	g, err := gateway.New(gateway.Config{
+		Nodes:      []string{"http://127.0.0.1:1"},
+		Credential: func(context.Context) (string, error) { return "x", nil },
+		FailMode:   gateway.FailOpen, // so that a decision is reached without a node
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := startWith(t, &front{}, g.Validate, g.Status)
+	resp, _ := f.ask(t, get("/validate", "Authorization: Bearer x", "X-Keyraft-Api: nowhere"))
+	if resp.StatusCode != 403 || resp.Header.Get("X-Keyraft-Reason") != "unknown_api" || !strings.Contains(resp.Header.Get("WWW-Authenticate"), "unknown_api") {
+		t.Errorf("an unknown API: %d %v, want 403 unknown_api", resp.StatusCode, resp.Header)
+	}
+	_, body := f.ask(t, get("/status"))
+	var st map[string]any
+	if err := json.Unmarshal([]byte(body), &st); err != nil {
+		t.Fatal(err)
+	}
+	for _, member := range []string{"head", "head_age_ms", "nodes", "epoch", "state", "fail_mode"} {
+		if _, there := st[member]; !there {
+			t.Errorf("status lacks %s: %s", member, body)
+		}
+	}
+	if st["head_age_ms"] != -1.0 || st["bound_tokens"] != "refused" {
+		t.Errorf("status %s", body)
+	}
+}
+
 func TestOtherPaths(t *testing.T) {
 	t.Parallel()
 	f := start(t)
@@ -225,7 +292,8 @@ func TestOtherPaths(t *testing.T) {
 	expect(get("/nowhere"), 404, "/validate")
 	expect(get("/%76alidate", "Authorization: Bearer good"), 404, "")
 	expect(get("/x/../validate", "Authorization: Bearer good"), 404, "")
-	expect("POST /validate HTTP/1.1\r\nHost: gw\r\nContent-Length: 0\r\n\r\n", 405, "")
+	expect("POST /status HTTP/1.1\r\nHost: gw\r\nContent-Length: 0\r\n\r\n", 405, "")
+	expect("POST /livez HTTP/1.1\r\nHost: gw\r\nContent-Length: 0\r\n\r\n", 405, "")
 	expect("GET /validate HTTP/1.1\r\nHost: gw\r\nno colon\r\n\r\n", 401, "")
 	expect(get("/validate", "X-Long: "+strings.Repeat("a", 64<<10)), 401, "")
 	_, body := f.ask(t, get("/status"))

@@ -41,6 +41,14 @@ func (e *Event) appendJSON(dst []byte) []byte {
 	dst = strconv.AppendInt(dst, e.IssuedBefore, 10)
 	dst = append(dst, `,"expires_at":`...)
 	dst = strconv.AppendInt(dst, e.ExpiresAt, 10)
+	if e.DecidedAfter != 0 {
+		dst = append(dst, `,"decided_after":`...)
+		dst = strconv.AppendUint(dst, e.DecidedAfter, 10)
+	}
+	if e.IssuedAfter != 0 {
+		dst = append(dst, `,"issued_after":`...)
+		dst = strconv.AppendInt(dst, e.IssuedAfter, 10)
+	}
 	if len(e.Data) > 0 {
 		dst = append(dst, `,"data":`...)
 		dst = append(dst, e.Data...)
@@ -135,6 +143,10 @@ func (r *reader) event() (e Event, err error) {
 			return r.int(&e.IssuedBefore)
 		case "expires_at":
 			return r.int(&e.ExpiresAt)
+		case "decided_after":
+			return r.uint(&e.DecidedAfter)
+		case "issued_after":
+			return r.int(&e.IssuedAfter)
 		case "data":
 			return r.raw(&e.Data, MaxData)
 		}

@@ -11,13 +11,17 @@ type Keys struct {
 }
 
 // Issuer is one issuer. KeyManager is the name of its key manager, empty for the
-// built-in one. JWKS is a JWK Set (RFC 7517 §5) with public keys only.
+// built-in one. JWKS is a JWK Set (RFC 7517 §5) with public keys only; the same
+// keys sign for FormerIssuers, names that the issuer had before.
 type Issuer struct {
-	Tenant     string
-	KeyManager string
-	Issuer     string
-	JWKS       []byte
+	Tenant        string
+	KeyManager    string
+	Issuer        string
+	FormerIssuers []string
+	JWKS          []byte
 }
+
+const maxFormer = 64 // former names of one issuer
 
 // AppendJSON appends the document. JWKS must be JSON.
 func (k *Keys) AppendJSON(dst []byte) []byte {
@@ -37,6 +41,13 @@ func (k *Keys) AppendJSON(dst []byte) []byte {
 			dst = appendMember(dst, "key_manager", s.KeyManager)
 		}
 		dst = appendMember(dst, "issuer", s.Issuer)
+		for j, name := range s.FormerIssuers {
+			dst = append(dst, [...]string{`,"former_issuers":[`, `,`}[min(j, 1)]...)
+			dst = appendString(dst, name)
+		}
+		if len(s.FormerIssuers) > 0 {
+			dst = append(dst, ']')
+		}
 		dst = append(dst, `,"jwks":`...)
 		dst = append(dst, s.JWKS...)
 		dst = append(dst, '}')
@@ -107,6 +118,13 @@ func (r *reader) issuer() (s Issuer, err error) {
 			return r.string(&s.KeyManager, MaxName)
 		case "issuer":
 			return r.string(&s.Issuer, MaxText)
+		case "former_issuers":
+			return r.array(maxFormer, func() error {
+				var name string
+				err := r.string(&name, MaxText)
+				s.FormerIssuers = append(s.FormerIssuers, name)
+				return err
+			})
 		case "jwks":
 			return r.raw(&s.JWKS, MaxData)
 		}

@@ -8,6 +8,7 @@ import (
 const (
 	eventSeq, eventTenant, eventIssuer, eventKind, eventTarget = 1, 2, 3, 4, 5
 	eventIssuedBefore, eventExpiresAt, eventData               = 6, 7, 8
+	eventDecidedAfter, eventIssuedAfter                        = 9, 10
 	deltaEpoch, deltaHead, deltaTruncated, deltaItems          = 1, 2, 3, 4
 	deltaCluster, deltaCount                                   = 5, 6
 )
@@ -45,6 +46,12 @@ func (e *Event) appendProto(dst []byte) []byte {
 	if e.ExpiresAt != 0 {
 		dst = appendUint(dst, eventExpiresAt, uint64(e.ExpiresAt))
 	}
+	if e.DecidedAfter != 0 {
+		dst = appendUint(dst, eventDecidedAfter, e.DecidedAfter)
+	}
+	if e.IssuedAfter != 0 {
+		dst = appendUint(dst, eventIssuedAfter, uint64(e.IssuedAfter))
+	}
 	if len(e.Data) > 0 {
 		dst = protowire.AppendTag(dst, eventData, protowire.BytesType)
 		dst = protowire.AppendBytes(dst, e.Data)
@@ -64,6 +71,12 @@ func (e *Event) protoSize() int {
 	}
 	if e.ExpiresAt != 0 {
 		n += 1 + protowire.SizeVarint(uint64(e.ExpiresAt))
+	}
+	if e.DecidedAfter != 0 {
+		n += 1 + protowire.SizeVarint(e.DecidedAfter)
+	}
+	if e.IssuedAfter != 0 {
+		n += 1 + protowire.SizeVarint(uint64(e.IssuedAfter))
 	}
 	if len(e.Data) > 0 {
 		n += 1 + protowire.SizeBytes(len(e.Data))
@@ -173,6 +186,10 @@ func decodeEvent(data []byte) (e Event, err error) {
 			e.IssuedBefore, err = f.time()
 		case eventExpiresAt:
 			e.ExpiresAt, err = f.time()
+		case eventDecidedAfter:
+			e.DecidedAfter, err = f.uint()
+		case eventIssuedAfter:
+			e.IssuedAfter, err = f.time()
 		case eventData:
 			var s string
 			if s, err = f.text(); err == nil && s != "" {

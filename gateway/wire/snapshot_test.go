@@ -18,6 +18,9 @@ func events(n int) []wire.Event {
 	all := make([]wire.Event, n)
 	for i := range all {
 		all[i] = wire.Event{Seq: uint64(2*i + 1), Tenant: "default", Issuer: "https://sts.example", Kind: "token", Target: fmt.Sprintf("jti-%d", i), IssuedBefore: int64(i), ExpiresAt: 1800000000}
+		if i%7 == 3 {
+			all[i].DecidedAfter, all[i].IssuedAfter = uint64(i), int64(i)
+		}
 	}
 	return all
 }

@@ -34,6 +34,8 @@ const (
 	MaxIssuers    = 4096      // issuers in one key document
 	MaxKeysBytes  = 16 << 20  // one key document
 	MaxRefusal    = 64 << 10  // one refusal
+	MaxMembers    = 1024      // nodes in one list
+	MaxMembersDoc = 1 << 20   // bytes of one list of nodes
 )
 
 // Media types of the answers.
@@ -64,7 +66,9 @@ func invalid(format string, args ...any) error {
 }
 
 // Event is one entry of the event log as gateways see it. IssuedBefore 0 means
-// no such bound; ExpiresAt 0 means that it is never dropped.
+// no such bound; ExpiresAt 0 means that it is never dropped. With IssuedAfter not
+// 0 it is a window (a restore's): it means only tokens that were decided above
+// the head DecidedAfter, or issued after IssuedAfter.
 type Event struct {
 	Seq                     uint64
 	Tenant                  string
@@ -72,6 +76,8 @@ type Event struct {
 	Kind                    string
 	Target                  string
 	IssuedBefore, ExpiresAt int64
+	DecidedAfter            uint64
+	IssuedAfter             int64
 	Data                    []byte // JSON, for kinds that carry more
 }
 
@@ -130,7 +136,7 @@ func (e *Event) Check() error {
 	if e.Kind == "" {
 		return invalid("kind is missing")
 	}
-	if e.IssuedBefore < 0 || e.ExpiresAt < 0 {
+	if e.IssuedBefore < 0 || e.ExpiresAt < 0 || e.IssuedAfter < 0 {
 		return invalid("negative time")
 	}
 	for _, t := range [...]struct {

@@ -18,6 +18,8 @@ func sample() *wire.Delta {
 		Items: []wire.Event{
 			{Seq: 1, Tenant: "default", Issuer: "https://sts.example/<é>", Kind: "token", Target: `n1-"\-7`, IssuedBefore: 5, ExpiresAt: math.MaxInt64},
 			{Seq: 2, Kind: "client", Target: "orders"},
+			{Seq: 3, Tenant: "default", Kind: "keymanager", Target: "resident", ExpiresAt: 9, DecidedAfter: math.MaxUint64, IssuedAfter: math.MaxInt64},
+			{Seq: 4, Tenant: "default", Kind: "keymanager", Target: "resident", IssuedAfter: 1},
 			{Seq: 900, Tenant: "default", Kind: wire.KindKeys, Issuer: "https://sts.example", Data: []byte(`{"keys":[]}`)},
 		},
 	}
@@ -96,6 +98,8 @@ func TestHostileJSON(t *testing.T) {
 		{"an empty kind", `{"epoch":1,"head":1,"items":[{"seq":1,"kind":"","target":"x"}]}`},
 		{"a target that is too long", `{"epoch":1,"head":1,"items":[{"seq":1,"kind":"token","target":"` + strings.Repeat("x", wire.MaxText+1) + `"}]}`},
 		{"a negative time", `{"epoch":1,"head":1,"items":[{"seq":1,"kind":"token","target":"x","expires_at":-5}]}`},
+		{"a window that begins before time", `{"epoch":1,"head":1,"items":[{"seq":1,"kind":"token","target":"x","issued_after":-5}]}`},
+		{"a window after no head", `{"epoch":1,"head":1,"items":[{"seq":1,"kind":"token","target":"x","decided_after":null}]}`},
 		{"bytes that are not UTF-8", "{\"epoch\":1,\"head\":1,\"items\":[],\"x\":\"\xff\"}"},
 		{"more items than allowed", `{"epoch":1,"head":1,"items":[` + strings.Repeat("0,", wire.MaxItems+1) + `0]}`},
 		{"more bytes than allowed", `{"epoch":1,"head":1,"items":[]}` + strings.Repeat(" ", wire.MaxDeltaBytes)},
@@ -155,6 +159,9 @@ func TestHostileProto(t *testing.T) {
 		{"seq zero", text(start(), 4, event(0))},
 		{"seq twice in one item", text(start(), 4, varint(event(1), 1, 2))},
 		{"a negative time", text(start(), 4, varint(event(1), 7, math.MaxUint64))},
+		{"a window that begins before time", text(start(), 4, varint(event(1), 10, math.MaxUint64))},
+		{"a window after a head that is text", text(start(), 4, text(event(1), 9, []byte("5")))},
+		{"a window twice", text(start(), 4, varint(varint(event(1), 10, 1), 10, 2))},
 		{"a target that is not UTF-8", text(start(), 4, text(text(varint(nil, 1, 1), 4, []byte("token")), 5, []byte{0xff}))},
 		{"data that is not JSON", text(start(), 4, text(event(1), 8, []byte("{")))},
 		{"truncated neither true nor false", varint(text(start(), 4, event(1)), 3, 2)},
@@ -176,7 +183,7 @@ func TestKeys(t *testing.T) {
 	t.Parallel()
 	k := &wire.Keys{Cluster: "c1", Epoch: 1, Head: 2, Issuers: []wire.Issuer{
 		{Tenant: "default", Issuer: "https://a", JWKS: []byte(`{"keys":[]}`)},
-		{Tenant: "acme", KeyManager: "okta", Issuer: "https://b", JWKS: []byte(`{"keys":[{}]}`)},
+		{Tenant: "acme", KeyManager: "okta", Issuer: "https://b", FormerIssuers: []string{"https://b1", `https://"b2`}, JWKS: []byte(`{"keys":[{}]}`)},
 	}}
 	got, err := wire.ParseKeys(k.AppendJSON(nil))
 	if err != nil || !reflect.DeepEqual(got, k) {
@@ -197,6 +204,79 @@ func TestKeys(t *testing.T) {
 			t.Errorf("%s is taken: %v", name, err)
 		}
 	}
+}
+
+// TestDeltaGolden holds both forms to the bytes that other programs read.
+func TestDeltaGolden(t *testing.T) {
+	t.Parallel()
+	d := &wire.Delta{Epoch: 2, Head: 7, Items: []wire.Event{
+		{Seq: 6, Tenant: "t", Kind: "token", Target: "j"},
+		{Seq: 7, Tenant: "t", Kind: "keymanager", Target: "resident", ExpiresAt: 9, DecidedAfter: 300, IssuedAfter: 5},
+	}}
+	const wantJSON = `{"epoch":2,"head":7,"truncated":false,"items":[` +
+		`{"seq":6,"tenant":"t","issuer":"","kind":"token","target":"j","issued_before":0,"expires_at":0},` +
+		`{"seq":7,"tenant":"t","issuer":"","kind":"keymanager","target":"resident","issued_before":0,"expires_at":9,"decided_after":300,"issued_after":5}]}`
+	if got := string(d.AppendJSON(nil)); got != wantJSON {
+		t.Errorf("JSON\n%s, want\n%s", got, wantJSON)
+	}
+	const wantProto = "\x08\x02\x10\x07\x30\x02" +
+		"\x22\x0f\x08\x06\x12\x01t\x22\x05token\x2a\x01j" +
+		"\x22\x22\x08\x07\x12\x01t\x22\x0akeymanager\x2a\x08resident\x38\x09\x48\xac\x02\x50\x05"
+	if got := string(d.AppendProto(nil)); got != wantProto {
+		t.Errorf("protobuf\n%q, want\n%q", got, wantProto)
+	}
+}
+
+func TestMembers(t *testing.T) {
+	t.Parallel()
+	want := &wire.Members{Cluster: "c1", Items: []wire.Member{{ID: "n1", APIAddr: "10.0.0.1:9443", GossipAddr: "10.0.0.1:7947"}, {ID: "n2"}}}
+	bare := &wire.Members{Items: want.Items}
+	tests := []struct {
+		name, in string
+		want     *wire.Members // nil: refused
+	}{
+		{"what we write ourselves", string(want.AppendJSON(nil)), want},
+		{"a node's answer, with more than we know", `{"cluster":"c1","items":[{"id":"n1","api_addr":"10.0.0.1:9443","gossip_addr":"10.0.0.1:7947","voter":true},{"id":"n2","api_addr":""}],"new":{}}`, want},
+		{"the admin API's name for the pool goes before", `[{"id":"n1","gossip_addr":"10.0.0.1:1","api_addr":"10.0.0.1:9443","gateway_gossip_addr":"10.0.0.1:7947"},{"id":"n2"}]`, bare},
+		{"whichever comes first", ` [{"id":"n1","gateway_gossip_addr":"10.0.0.1:7947","gossip_addr":"10.0.0.1:1","api_addr":"10.0.0.1:9443"},{"id":"n2"}] `, bare},
+		{"an empty bare list", `[]`, &wire.Members{}},
+		{"no items", `{"cluster":"c1"}`, nil},
+		{"a node without a name", `[{"api_addr":"x"}]`, nil},
+		{"an address that is no text", `[{"id":"a","api_addr":5}]`, nil},
+		{"an address twice", `[{"id":"a","api_addr":"x","api_addr":"y"}]`, nil},
+		{"something after the end", `[]{}`, nil},
+		{"a list that is cut", `[{"id":"a"}`, nil},
+		{"nothing", ``, nil},
+		{"too many", `[` + strings.Repeat(`{"id":"a"},`, wire.MaxMembers) + `{"id":"a"}]`, nil},
+		{"too long", `[]` + strings.Repeat(" ", wire.MaxMembersDoc), nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := wire.ParseMembers([]byte(tt.in))
+			if tt.want == nil {
+				if !errors.Is(err, wire.ErrInvalid) {
+					t.Errorf("gave %+v, %v", got, err)
+				}
+				return
+			}
+			if err != nil || !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("gave %+v, %v, want %+v", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func FuzzParseMembers(f *testing.F) {
+	f.Add([]byte(`{"cluster":"c","items":[{"id":"a","api_addr":"b","gossip_addr":"c"}]}`))
+	f.Add([]byte(`[{"id":"a","gateway_gossip_addr":"c"}]`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		if m, err := wire.ParseMembers(in); err == nil {
+			if again, err := wire.ParseMembers(m.AppendJSON(nil)); err != nil || len(again.Items) != len(m.Items) {
+				t.Fatalf("%+v became %+v, %v", m, again, err)
+			}
+		}
+	})
 }
 
 func TestRefusal(t *testing.T) {

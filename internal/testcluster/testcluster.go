@@ -15,10 +15,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/raft"
 
 	"github.com/keyraft/keyraft/cluster"
 	"github.com/keyraft/keyraft/fsm/command"
@@ -34,10 +34,15 @@ type Options struct {
 	Heartbeat time.Duration // 0: 300 ms, so that tests need not wait long
 	Staleness time.Duration // 0: the default
 	Jobs      []cluster.Job
-	WrapLog   func(node string, l raft.LogStore) raft.LogStore
-	Now       func(node string) time.Time
-	Storage   storage.Options
-	Gossip    bool
+	Trailing  uint64        // entries kept behind a snapshot; 0: the default
+	Write     time.Duration // bound of a write; 0: the default
+	// LogFault is called before each write of a node's log store, BeforeApply
+	// before each entry that it applies.
+	LogFault    func(node, op string) error
+	BeforeApply func(node string, index uint64)
+	Now         func(node string) time.Time
+	Storage     storage.Options
+	Gossip      bool
 }
 
 // Cluster is a running cluster.
@@ -53,13 +58,16 @@ type Cluster struct {
 // Node is one member; Node.Node is nil while it is down.
 type Node struct {
 	*cluster.Node
-	Name  string
-	Dir   string
-	Fatal chan error // what halted it
-	Gone  chan struct{}
+	Name string
+	Dir  string
+	Gone chan struct{} // closed when it has applied its own removal
+
 	c     *Cluster
 	voter bool
 	addr  string
+	fatal chan error   // what halted it
+	ended *atomic.Bool // Kill or Stop was called: what breaks now means nothing
+	life  sync.RWMutex // guards Node against who uses it beside Kill and Restart
 }
 
 // Start makes a cluster of so many voters and waits until all are ready.
@@ -125,6 +133,37 @@ func (c *Cluster) Join(name string, voter bool) *Node {
 	return n
 }
 
+// TryJoin is Join with a token and changes of its own, that gives the error and
+// doesn't wait.
+func (c *Cluster) TryJoin(name, token string, change func(*cluster.Config)) (*Node, error) {
+	c.t.Helper()
+	n := &Node{Name: name, Dir: filepath.Join(c.t.TempDir(), name), c: c, voter: true}
+	err := n.tryStart(func(cfg *cluster.Config) {
+		cfg.Join = &cluster.JoinPlan{Token: token}
+		if change != nil {
+			change(cfg)
+		}
+	})
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.nodes = append(c.nodes, n)
+	}
+	return n, err
+}
+
+// JoinTokenText is a join token that names this very node.
+func (n *Node) JoinTokenText(nonVoter bool) string {
+	n.c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	token, _, err := n.JoinToken(ctx, time.Hour, nonVoter)
+	if err != nil {
+		n.c.t.Fatalf("make a join token: %v", err)
+	}
+	return token
+}
+
 // Token makes a join token at some live node.
 func (c *Cluster) Token(nonVoter bool) string {
 	c.t.Helper()
@@ -150,7 +189,7 @@ func (n *Node) start(change func(*cluster.Config)) {
 }
 
 func (n *Node) tryStart(change func(*cluster.Config)) error {
-	n.Fatal, n.Gone = make(chan error, 16), make(chan struct{})
+	fatal, ended, gone := make(chan error, 16), new(atomic.Bool), make(chan struct{})
 	bind := n.addr
 	if bind == "" {
 		bind = "127.0.0.1:0"
@@ -159,21 +198,24 @@ func (n *Node) tryStart(change func(*cluster.Config)) error {
 		DataDir: n.Dir, NodeID: n.Name, BindAddr: bind, APIAddr: "http://" + n.Name + ".test",
 		Keyring: n.c.keys, HeartbeatTimeout: n.c.opts.Heartbeat, ElectionTimeout: n.c.opts.Heartbeat,
 		StalenessBound: n.c.opts.Staleness, Jobs: n.c.opts.Jobs, Version: "test", Storage: n.c.opts.Storage,
-		Logger: logger(n.Name),
+		Logger:       logger(n.Name),
+		TrailingLogs: n.c.opts.Trailing, WriteTimeout: n.c.opts.Write,
 		Fatal: func(err error) {
-			select {
-			case n.Fatal <- err:
-			default:
+			if !ended.Load() {
+				fatal <- err
 			}
 		},
-		Removed: sync.OnceFunc(func() { close(n.Gone) }),
+		Removed: sync.OnceFunc(func() { close(gone) }),
 		Dial:    func(ctx context.Context, addr string) (net.Conn, error) { return n.c.Net.dial(ctx, n.Name, addr) },
 	}
 	if n.c.opts.Gossip {
 		cfg.GossipAddr, cfg.GatewayGossipAddr = "127.0.0.1:0", "127.0.0.1:0"
 	}
-	if n.c.opts.WrapLog != nil {
-		cfg.WrapLog = func(l raft.LogStore) raft.LogStore { return n.c.opts.WrapLog(n.Name, l) }
+	if n.c.opts.LogFault != nil {
+		cfg.LogFault = func(op string) error { return n.c.opts.LogFault(n.Name, op) }
+	}
+	if n.c.opts.BeforeApply != nil {
+		cfg.BeforeApply = func(index uint64) { n.c.opts.BeforeApply(n.Name, index) }
 	}
 	if n.c.opts.Now != nil {
 		cfg.Now = func() time.Time { return n.c.opts.Now(n.Name) }
@@ -184,13 +226,52 @@ func (n *Node) tryStart(change func(*cluster.Config)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	node, err := cluster.Start(ctx, cfg)
+	for try := 0; errors.Is(err, syscall.EADDRINUSE) && ctx.Err() == nil; try++ { // another test got the port
+		if try > 10 {
+			cfg.BindAddr = "127.0.0.1:0"
+		}
+		time.Sleep(10 * time.Millisecond)
+		node, err = cluster.Start(ctx, cfg)
+	}
 	if err != nil {
 		return err
 	}
-	n.Node = node
+	n.life.Lock()
+	n.Node, n.fatal, n.ended, n.Gone = node, fatal, ended, gone
+	n.life.Unlock()
 	n.addr = node.ClusterAddr()
 	n.c.Net.name(n.Name, n.addr)
 	return nil
+}
+
+// Running is the node for who uses it beside Kill and Restart; nil while it is
+// down. A node that has ended since answers with errors.
+func (n *Node) Running() *cluster.Node {
+	n.life.RLock()
+	defer n.life.RUnlock()
+	return n.Node
+}
+
+func (n *Node) take() *cluster.Node {
+	n.life.Lock()
+	defer n.life.Unlock()
+	node := n.Node
+	n.Node = nil
+	return node
+}
+
+// AwaitFatal waits for what halts the node, within a bound. The process would end
+// now: Kill follows.
+func (n *Node) AwaitFatal(within time.Duration) error {
+	n.c.t.Helper()
+	select {
+	case err := <-n.fatal:
+		n.ended.Store(true)
+		return err
+	case <-time.After(within):
+		n.c.t.Fatalf("nothing has halted %s within %s", n.Name, within)
+		return nil
+	}
 }
 
 // logger is silent, unless KEYRAFT_TEST_LOG is set.
@@ -213,9 +294,23 @@ func (n *Node) AwaitReady() {
 
 // Kill stops the node as a crash would: no hand-over, no flush.
 func (n *Node) Kill() {
-	if n.Node != nil {
-		n.Node.Kill()
-		n.Node = nil
+	if node := n.take(); node != nil {
+		n.check()
+		n.ended.Store(true)
+		node.Kill()
+	}
+}
+
+// check finds a halt that the test did not expect.
+func (n *Node) check() {
+	n.c.t.Helper()
+	if n.ended.Load() {
+		return
+	}
+	select {
+	case err := <-n.fatal:
+		n.c.t.Errorf("%s has halted: %v", n.Name, err)
+	default:
 	}
 }
 
@@ -224,10 +319,12 @@ func (n *Node) Stop() {
 	n.c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	if err := n.Close(ctx); err != nil && !errors.Is(err, raft.ErrRaftShutdown) {
+	node := n.take()
+	if err := node.Close(ctx); err != nil {
 		n.c.t.Errorf("stop %s: %v", n.Name, err)
 	}
-	n.Node = nil
+	n.check()
+	n.ended.Store(true)
 }
 
 // Restart starts a stopped node on its folder.
@@ -235,6 +332,9 @@ func (n *Node) Restart() { n.c.t.Helper(); n.start(nil) }
 
 // TryRestart is Restart that gives the error.
 func (n *Node) TryRestart() error { return n.tryStart(nil) }
+
+// TryRestartWith is TryRestart with changes of its own.
+func (n *Node) TryRestartWith(change func(*cluster.Config)) error { return n.tryStart(change) }
 
 // Nodes are all nodes, those that are down among them.
 func (c *Cluster) Nodes() []*Node {
@@ -246,7 +346,7 @@ func (c *Cluster) Nodes() []*Node {
 // Live are the nodes that run.
 func (c *Cluster) Live() (out []*Node) {
 	for _, n := range c.Nodes() {
-		if n.Node != nil {
+		if n.Running() != nil {
 			out = append(out, n)
 		}
 	}
@@ -262,7 +362,9 @@ func (c *Cluster) Leader() *Node {
 	var got *Node
 	c.Await("a leader", func() bool {
 		for _, n := range c.Live() {
-			if s := n.Status(); s.State == "leader" && s.LeaderID == n.Name {
+			if node := n.Running(); node == nil {
+				continue
+			} else if s := node.Status(); s.State == "leader" && s.LeaderID == n.Name {
 				got = n
 				return true
 			}
@@ -355,7 +457,7 @@ func (c *Cluster) EqualChecksums() {
 }
 
 func (c *Cluster) stop() {
-	c.Net.heal()
+	c.Net.Heal()
 	var wg sync.WaitGroup
 	for _, n := range c.Live() {
 		wg.Go(n.Kill)

@@ -1,0 +1,6 @@
+package gateway
+
+import "time"
+
+// Hurry lets a test find out sooner that a node is silent.
+func (c *Config) Hurry() { c.pace = pace{50 * time.Millisecond, 400 * time.Millisecond} }

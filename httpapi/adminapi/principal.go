@@ -1,0 +1,81 @@
+package adminapi
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/internal/seal"
+	"github.com/keyraft/keyraft/tokens"
+)
+
+// AdminScope is the scope of access tokens that may use the admin API of their tenant.
+const AdminScope = "keyraft:admin"
+
+// principal is who calls.
+type principal struct {
+	id       string // of the admin token, or client and subject of an access token
+	tenant   string // "": the whole cluster
+	operator bool   // shows an admin token
+}
+
+// Operator is the admin token that this is in v; false for none or one whose time is
+// over. For every room that takes one.
+func Operator(v *state.View, shared *tokens.ClusterKeys, now time.Time, token string) (*state.AdminToken, bool, error) {
+	var found *state.AdminToken
+	err := shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
+		t, ok := v.AdminToken(seal.Hash(key, []byte(token)))
+		if ok && (t.GetExpiresAt() == 0 || max(now.UnixMilli(), v.Clock()) < t.GetExpiresAt()) {
+			found = t
+		}
+		return !ok
+	})
+	return found, found != nil, err
+}
+
+var errToken = oauth.InvalidToken.With("the token is not known, or its time is over; use an admin token, or an access token of the scope " + AdminScope)
+
+// authenticate finds out who shows the token. One that a stale view doesn't know is
+// looked for in a fresh one.
+func (a *api) authenticate(r *request, token string, fresh bool) (*principal, error) {
+	who, err := a.find(r.view, token)
+	if who != nil || err != nil {
+		return who, err
+	}
+	if !fresh {
+		v, err := a.viewOf(r.ctx, state.Linearizable)
+		if err != nil {
+			return nil, err
+		}
+		if who, err = a.find(v, token); who != nil || err != nil {
+			r.view = v
+			return who, err
+		}
+	}
+	return nil, errToken
+}
+
+func (a *api) find(v *state.View, token string) (*principal, error) {
+	t, ok, err := Operator(v, a.Shared, a.Now(), token)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		return &principal{id: "token " + t.GetId(), tenant: t.GetTenant(), operator: true}, nil
+	}
+	s, ok, err := a.Introspector.Authenticate(v, token)
+	if err != nil || !ok {
+		return nil, err
+	}
+	// A token that is meant for some API must not open this one to it (RFC 9068 §4).
+	cluster, _ := v.Cluster()
+	if !slices.Contains(s.Audience, tokens.IssuerOf(cluster, s.Tenant)) {
+		return nil, oauth.InvalidToken.With("the token is not meant for this server; ask for one without resource and audience")
+	}
+	if !slices.Contains(strings.Fields(s.Scope), AdminScope) {
+		return nil, oauth.InsufficientScope.With("the token needs the scope " + AdminScope)
+	}
+	return &principal{id: "client " + s.ClientID + " " + s.Subject, tenant: s.Tenant}, nil
+}

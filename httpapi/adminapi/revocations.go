@@ -1,0 +1,116 @@
+package adminapi
+
+import (
+	"context"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/keyraft/keyraft/httpapi"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens"
+)
+
+// The time that a receipt may take.
+const (
+	defaultReceipt = 5 * time.Second
+	maxReceipt     = 60 * time.Second
+)
+
+func (a *api) revocationEndpoints() []endpoint {
+	return []endpoint{
+		{method: "POST", path: "/admin/v1/revocations", tenanted: true, keyed: true, query: []string{"wait", "timeout"}, timeout: a.WriteTimeout + maxReceipt + 2*time.Second, serve: a.revoke},
+		{method: "POST", path: "/admin/v1/explain", tenanted: true, serve: a.explain},
+	}
+}
+
+// confirmation is one line of a receipt.
+type confirmation struct {
+	Gateway  string `json:"gateway"`
+	Instance string `json:"instance,omitempty"`
+	Head     uint64 `json:"head"`
+	MS       *int64 `json:"ms"` // null: not confirmed
+	OK       bool   `json:"ok"`
+}
+
+type revoked struct {
+	tokens.Revoked
+	Receipt  *[]confirmation `json:"receipt,omitempty"`
+	Complete *bool           `json:"complete,omitempty"`
+}
+
+// revoke answers POST /admin/v1/revocations. It is done when it is committed and
+// applied here; ?wait=gateways adds which gateways refuse by now.
+func (a *api) revoke(r *request) error {
+	wait, timeout, err := r.receiptAsked()
+	if err != nil {
+		return err
+	}
+	target := new(tokens.Target)
+	if err := httpapi.DecodeJSON(r.RequestCtx, target); err != nil {
+		return err
+	}
+	if err := a.mayRevoke(r, target); err != nil {
+		return err
+	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(r.ctx, a.WriteTimeout)
+	defer cancel()
+	done, err := a.Revoker.RevokeTarget(ctx, r.view, r.tenant, target)
+	if err != nil {
+		return err
+	}
+	answer := revoked{Revoked: done}
+	if wait {
+		lines, complete := a.Gateways.Receipt(r.ctx, Revocation{Tenant: r.tenant, Epoch: done.Epoch, Seq: done.Seq, At: began}, timeout)
+		receipt := make([]confirmation, 0, len(lines))
+		for _, l := range lines {
+			c := confirmation{Gateway: l.Gateway, Instance: l.Instance, Head: l.Head, OK: l.OK}
+			if c.Gateway == "" { // an operator's poll in --dev has only the name it gave itself
+				c.Gateway = l.Instance
+			}
+			if l.OK {
+				c.MS = &l.MS
+			}
+			receipt = append(receipt, c)
+		}
+		answer.Receipt, answer.Complete = &receipt, &complete
+	}
+	return r.json(fasthttp.StatusOK, answer)
+}
+
+func (r *request) receiptAsked() (wait bool, timeout time.Duration, err error) {
+	switch r.query.Get("wait") {
+	case "":
+		return false, 0, nil
+	case "gateways":
+	default:
+		return false, 0, invalid("wait", "gateways, or leave it out")
+	}
+	timeout = defaultReceipt
+	if text := r.query.Get("timeout"); text != "" {
+		if timeout, err = parseDuration("timeout", text); err != nil {
+			return false, 0, err
+		}
+	}
+	return true, min(max(timeout, time.Millisecond), maxReceipt), nil
+}
+
+// mayRevoke looks at what the state alone can tell. A client or key that is not there
+// is most likely mistyped; one that was deleted is revoked already.
+func (a *api) mayRevoke(r *request, t *tokens.Target) error {
+	if t.KeyID != "" {
+		if !r.who.operator {
+			return oauth.InsufficientScope.With("to revoke a signing key takes an admin token")
+		}
+		if _, ok := r.view.SigningKey(r.tenant, t.KeyID); !ok {
+			return httpapi.Problem(fasthttp.StatusNotFound, "not_found", "key_id", "the tenant has no such signing key")
+		}
+	}
+	if t.ClientID != "" {
+		if _, ok := r.view.Client(r.tenant, t.ClientID); !ok {
+			return httpapi.Problem(fasthttp.StatusNotFound, "not_found", "client_id", "the tenant has no such client; the tokens of a deleted one are revoked already")
+		}
+	}
+	return nil
+}
