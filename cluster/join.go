@@ -39,11 +39,13 @@ type joinRequest struct {
 	APIAddr      string `json:"api_addr"`
 	FeatureLevel uint32 `json:"feature_level"`
 	Version      string `json:"version"`
-	WantSealKeys bool   `json:"want_seal_keys"` // the operator configured none there
+	WantSealKeys bool   `json:"want_seal_keys"`          // the operator configured none there
+	MemberSerial string `json:"member_serial,omitempty"` // set: no join, but the question whether this member was removed
 }
 
 type joinAnswer struct {
 	Error      string `json:"error,omitempty"`
+	Removed    bool   `json:"removed,omitempty"` // answers MemberSerial
 	ClusterID  string `json:"cluster_id,omitempty"`
 	Generation uint64 `json:"generation,omitempty"`
 	CA         []byte `json:"ca,omitempty"`
@@ -190,6 +192,10 @@ func (n *Node) acceptJoins(l net.Listener) {
 			}
 			ctx, cancel := context.WithTimeout(n.ctx, joinTime)
 			defer cancel()
+			if q.MemberSerial != "" {
+				_ = writeMessage(conn, n.membership(q))
+				return
+			}
 			a, err := n.letIn(ctx, q)
 			if err != nil {
 				n.log.Warn("a node was not let in", "node", q.NodeID, "from", conn.RemoteAddr().String(), "reason", err)

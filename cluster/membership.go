@@ -217,6 +217,9 @@ func (n *Node) removeHere(ctx context.Context, id string, force bool) error {
 	if err := n.quorumWithout(ctx, id); err != nil && !force {
 		return err
 	}
+	// Once it is removed no new connection to it is let through: open one now, by
+	// which it is asked whether it has heard.
+	_, _ = n.askStatus(ctx, id)
 	r, err := n.Propose(ctx, &command.RemoveNode{Id: id})
 	if err != nil {
 		return err

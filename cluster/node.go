@@ -326,7 +326,10 @@ func (n *Node) openPort() error {
 		return err
 	}
 	n.peers = newPeers(n.mux)
-	n.transport, err = transport.NewRaft(n.mux.Raft(), transport.RaftConfig{Logger: raftLogger(n.log)})
+	// No pipelining: when a connection breaks with three appends under way, raft
+	// v1.8.0's pipeline blocks its sender for ever, and that follower gets nothing
+	// more in this term while heartbeats go on. One append carries 64 entries.
+	n.transport, err = transport.NewRaft(n.mux.Raft(), transport.RaftConfig{Logger: raftLogger(n.log), MaxInFlight: 1})
 	return err
 }
 
@@ -383,7 +386,7 @@ func (n *Node) within(ctx context.Context, limit time.Duration) (context.Context
 // run starts what the node does all the time.
 func (n *Node) run() {
 	for _, loop := range []func(context.Context){
-		n.watchLeader, n.lead, n.batcher.run, n.forward.run, n.keepProving, n.snapshotLoop, n.announce, n.gossipLoop, n.keepGossipKeys,
+		n.watchLeader, n.lead, n.batcher.run, n.forward.run, n.keepProving, n.snapshotLoop, n.announce, n.gossipLoop, n.keepGossipKeys, n.watchRemoved,
 	} {
 		n.wg.Go(func() { loop(n.ctx) })
 	}

@@ -53,7 +53,7 @@ func (a *api) route(e endpoint) httpapi.Route {
 		NoView: true, // it is asked for here, with its own bound
 		Stream: e.stream,
 		Serve: func(c *fasthttp.RequestCtx, _ *state.View) error {
-			return problemOf(a.serve(&e, &request{RequestCtx: c, ctx: httpapi.Context(c), tenant: httpapi.Tenant(c)}))
+			return answerOf(a.serve(&e, &request{RequestCtx: c, ctx: httpapi.Context(c), tenant: httpapi.Tenant(c)}))
 		},
 	}
 }
@@ -92,7 +92,7 @@ func (a *api) viewOf(ctx context.Context, f state.Freshness) (*state.View, error
 	ctx, cancel := context.WithTimeout(ctx, viewTime)
 	defer cancel()
 	v, err := a.View(ctx, f)
-	if err != nil && problemOf(err) == err { // why is for this node's log and metrics
+	if err != nil && problemOf(err) == nil { // why is for this node's log and metrics
 		return nil, oauth.TemporarilyUnavailable.With("this node can't prove that its state is fresh: no leader is in reach; try again shortly, or another node").WithRetryAfter(1)
 	}
 	return v, err

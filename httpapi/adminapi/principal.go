@@ -21,9 +21,9 @@ type principal struct {
 	operator bool   // shows an admin token
 }
 
-// Operator is the admin token that this is in v; false for none or one whose time is
-// over. For every room that takes one.
-func Operator(v *state.View, shared *tokens.ClusterKeys, now time.Time, token string) (*state.AdminToken, bool, error) {
+// operator is the admin token that this is in v; false for none or one whose time is
+// over.
+func operator(v *state.View, shared *tokens.ClusterKeys, now time.Time, token string) (*state.AdminToken, bool, error) {
 	var found *state.AdminToken
 	err := shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
 		t, ok := v.AdminToken(seal.Hash(key, []byte(token)))
@@ -58,7 +58,7 @@ func (a *api) authenticate(r *request, token string, fresh bool) (*principal, er
 }
 
 func (a *api) find(v *state.View, token string) (*principal, error) {
-	t, ok, err := Operator(v, a.Shared, a.Now(), token)
+	t, ok, err := operator(v, a.Shared, a.Now(), token)
 	if err != nil {
 		return nil, err
 	}

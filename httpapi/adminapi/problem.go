@@ -28,8 +28,16 @@ func conflict(code, field, detail string) error {
 // that long.
 const retryAfter = 1
 
-// problemOf turns what a room says into the answer for it; any other error, an answer
+// answerOf turns what a room says into the answer for it; any other error, an answer
 // already or the server's own to deal with, stays as it is.
+func answerOf(err error) error {
+	if answer := problemOf(err); answer != nil {
+		return answer
+	}
+	return err
+}
+
+// problemOf is the answer for what the rooms below say; nil for any other error.
 func problemOf(err error) error {
 	var refused *member.RefusedError
 	var field *clients.FieldError
@@ -51,7 +59,7 @@ func problemOf(err error) error {
 	case errors.As(err, &reject):
 		return rejected(reject)
 	}
-	return err
+	return nil
 }
 
 // rejected is the answer for a decision of the state.

@@ -54,7 +54,7 @@ func (a *api) revoke(r *request) error {
 		return err
 	}
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(r.ctx, a.WriteTimeout)
+	ctx, cancel := context.WithDeadline(r.ctx, r.Time().Add(a.WriteTimeout)) // the rest of the time is the receipt's
 	defer cancel()
 	done, err := a.Revoker.RevokeTarget(ctx, r.view, r.tenant, target)
 	if err != nil {

@@ -12,12 +12,12 @@ import (
 	"github.com/keyraft/keyraft/tokens"
 )
 
-// Gate tells who shows a bearer token to the gateway API.
-type Gate struct {
-	View      func(ctx context.Context, f state.Freshness) (*state.View, error)
-	Shared    *tokens.ClusterKeys
-	Now       func() time.Time
-	Operators bool // admin tokens serve too
+// gate tells who shows a bearer token to the gateway API.
+type gate struct {
+	view      func(ctx context.Context, f state.Freshness) (*state.View, error)
+	shared    *tokens.ClusterKeys
+	now       func() time.Time
+	operators bool // admin tokens serve too
 }
 
 // errCredential is the one answer for an unknown, deleted or expired credential.
@@ -51,10 +51,10 @@ func (w *caller) on(v *state.View) (*caller, error) {
 	return &caller{w.gateway, w.credential, row.GetTenants()}, nil
 }
 
-// Gateway is the registered gateway whose credential this is in v; false for none.
-func (g *Gate) Gateway(v *state.View, token string) (*state.Gateway, bool, error) {
+// gateway is the registered gateway whose credential this is in v; false for none.
+func (g *gate) gateway(v *state.View, token string) (*state.Gateway, bool, error) {
 	var found *state.Gateway
-	err := g.Shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
+	err := g.shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
 		found, _ = v.GatewayByCredential(seal.Hash(key, []byte(token)))
 		return found == nil
 	})
@@ -63,14 +63,14 @@ func (g *Gate) Gateway(v *state.View, token string) (*state.Gateway, bool, error
 
 // enter finds the caller in v, and an unknown one in a fresh view, so that a
 // credential that was made at another node a moment ago is good here.
-func (g *Gate) enter(ctx context.Context, v *state.View, token string) (*caller, error) {
+func (g *gate) enter(ctx context.Context, v *state.View, token string) (*caller, error) {
 	who, err := g.find(v, token)
 	if who != nil || err != nil {
 		return who, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	fresh, err := g.View(ctx, state.Linearizable)
+	fresh, err := g.view(ctx, state.Linearizable)
 	if err != nil {
 		return nil, oauth.TemporarilyUnavailable.With("the credential is not known here, and no leader is in reach to ask; try again, or another node").WithRetryAfter(1)
 	}
@@ -80,22 +80,22 @@ func (g *Gate) enter(ctx context.Context, v *state.View, token string) (*caller,
 	return who, err
 }
 
-func (g *Gate) find(v *state.View, token string) (*caller, error) {
-	row, ok, err := g.Gateway(v, token)
+func (g *gate) find(v *state.View, token string) (*caller, error) {
+	row, ok, err := g.gateway(v, token)
 	if err != nil {
 		return nil, err
 	}
 	if ok {
 		return &caller{row.GetId(), row.GetCredential(), row.GetTenants()}, nil
 	}
-	if !g.Operators {
+	if !g.operators {
 		return nil, nil
 	}
 	var who *caller
-	err = g.Shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
+	err = g.shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
 		hash := seal.Hash(key, []byte(token))
 		t, ok := v.AdminToken(hash)
-		if ok && t.GetTenant() == "" && (t.GetExpiresAt() == 0 || max(g.Now().UnixMilli(), v.Clock()) < t.GetExpiresAt()) {
+		if ok && t.GetTenant() == "" && (t.GetExpiresAt() == 0 || max(g.now().UnixMilli(), v.Clock()) < t.GetExpiresAt()) {
 			who = &caller{credential: hash[:]}
 		}
 		return who == nil

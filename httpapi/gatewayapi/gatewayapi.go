@@ -59,7 +59,7 @@ const (
 // api is what the handlers share.
 type api struct {
 	Deps
-	gate   *Gate
+	gate   *gate
 	deltas *deltas
 }
 
@@ -75,7 +75,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	setDefault(&d.MaxPolls, 1024)
 	setDefault(&d.PageItems, 8192)
 	setDefault(&d.PageBytes, 4<<20)
-	a := &api{Deps: d, gate: &Gate{View: d.View, Shared: d.Shared, Now: d.Now, Operators: d.Operators}, deltas: newDeltas()}
+	a := &api{Deps: d, gate: &gate{d.View, d.Shared, d.Now, d.Operators}, deltas: newDeltas()}
 	return []httpapi.Route{
 		{Method: "GET", Path: "/gateway/v1/revocations", Class: httpapi.Gateway, NoView: true, Poll: true, Timeout: maxWait + 5*time.Second, Serve: a.revocations},
 		{Method: "GET", Path: "/gateway/v1/events", Class: httpapi.Gateway, NoView: true, Poll: true, Timeout: maxWait + 5*time.Second, Serve: a.events},

@@ -98,8 +98,8 @@ func TestSilentGateways(t *testing.T) {
 	t.Parallel()
 	var shift atomic.Int64
 	n := start(newWorld(t), options{without: true, clock: func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }})
-	follow(n, n.gateway("g1"), "closed", closed(2000)...).stop()
-	follow(n, n.gateway("g2"), "open", wire.HeaderFailMode, "open", wire.HeaderBound, "2000").stop()
+	follow(n, n.gateway("g1"), "closed", closed(20_000)...).stop()
+	follow(n, n.gateway("g2"), "open", wire.HeaderFailMode, "open", wire.HeaderBound, "20000").stop()
 
 	got, complete := receipt(n, "default", n.revoke("default", "c1"), 300*time.Millisecond)
 	if len(got) != 2 || complete || got[0].OK || got[0].MS != -1 || got[1].OK {

@@ -1,0 +1,76 @@
+package cluster
+
+import (
+	"context"
+	"crypto/sha256"
+	"net"
+	"time"
+
+	"github.com/keyraft/keyraft/cluster/transport"
+)
+
+// A node that was removed while it could not hear of it is refused by its peers
+// before it can say anything. So it asks them on the part of the port that needs
+// no certificate, and verifies them by the authority that it knows.
+const (
+	askRemovedEvery = 2 * time.Second
+	askRemovedTime  = 2 * time.Second
+)
+
+// watchRemoved asks the others whether this node was removed, whenever it can't
+// prove its state fresh.
+func (n *Node) watchRemoved(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(askRemovedEvery):
+		}
+		if at := n.provedAt.Load(); n.removed.Load() || at != 0 && n.progress.since()-time.Duration(at) < askRemovedEvery {
+			continue
+		}
+		for _, row := range n.fsm.View().Nodes() {
+			if row.GetId() != n.id.NodeID && !row.GetRemoved() && n.saysRemoved(ctx, row.GetClusterAddr()) {
+				n.noteRemoved()
+				return
+			}
+		}
+	}
+}
+
+// noteRemoved tells the owner once that this node was removed.
+func (n *Node) noteRemoved() {
+	if n.removed.CompareAndSwap(false, true) {
+		go n.cfg.Removed()
+	}
+}
+
+// saysRemoved asks one member. No answer is no.
+func (n *Node) saysRemoved(ctx context.Context, addr string) bool {
+	if addr == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, askRemovedTime)
+	defer cancel()
+	conn, err := transport.DialJoin(ctx, addr, sha256.Sum256(n.id.CA))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	return askRemoved(conn, n.id.NodeID, n.serial())
+}
+
+func askRemoved(conn net.Conn, node, serial string) bool {
+	_ = conn.SetDeadline(time.Now().Add(askRemovedTime))
+	if err := writeMessage(conn, joinRequest{NodeID: node, MemberSerial: serial}); err != nil {
+		return false
+	}
+	var a joinAnswer
+	return readMessage(conn, &a) == nil && a.Removed
+}
+
+// membership answers whether the holder of a certificate was removed.
+func (n *Node) membership(q joinRequest) *joinAnswer {
+	row, ok := n.fsm.View().Node(q.NodeID)
+	return &joinAnswer{Removed: ok && row.GetRemoved() && row.GetSerial() == q.MemberSerial}
+}
