@@ -153,12 +153,12 @@ func (n *Node) finishBootstrap(ctx context.Context) error {
 	return os.Remove(path)
 }
 
-func (n *Node) certificate() (*tls.Certificate, error) { return n.id.cert, nil }
+func (n *Node) certificate() (*tls.Certificate, error) { return n.id.cert.Load(), nil }
 
 func (n *Node) authorities() *x509.CertPool { return n.id.pool }
 
 func (n *Node) serial() string {
-	got, err := ca.IdentityOf(n.id.cert.Leaf)
+	got, err := ca.IdentityOf(n.id.cert.Load().Leaf)
 	if err != nil {
 		return ""
 	}

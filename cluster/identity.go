@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/keyraft/keyraft/cluster/ca"
@@ -28,7 +29,7 @@ type identity struct {
 	IntroducerID   string `json:"introducer_id,omitempty"`
 	IntroducerAddr string `json:"introducer_addr,omitempty"`
 
-	cert *tls.Certificate
+	cert atomic.Pointer[tls.Certificate] // renewed while the node runs
 	pool *x509.CertPool
 }
 
@@ -58,9 +59,11 @@ func (id *identity) open(keys *seal.Keyring) error {
 	if err != nil {
 		return fmt.Errorf("open this node's key: %w", err)
 	}
-	if id.cert, err = ca.NodeCertificate(id.Cert, key, id.CA); err != nil {
+	cert, err := ca.NodeCertificate(id.Cert, key, id.CA)
+	if err != nil {
 		return err
 	}
+	id.cert.Store(cert)
 	id.pool, err = ca.Pool(id.CA)
 	return err
 }

@@ -407,7 +407,7 @@ func cloneNode(r *state.Node) *state.Node {
 	return &state.Node{
 		Id: r.GetId(), ApiAddr: r.GetApiAddr(), ClusterAddr: r.GetClusterAddr(), GossipAddr: r.GetGossipAddr(),
 		GatewayGossipAddr: r.GetGatewayGossipAddr(), NonVoter: r.GetNonVoter(), Generation: r.GetGeneration(),
-		PublicKey: r.GetPublicKey(), Serial: r.GetSerial(), JoinedAt: r.GetJoinedAt(),
+		PublicKey: r.GetPublicKey(), Serial: r.GetSerial(), PreviousSerial: r.GetPreviousSerial(), JoinedAt: r.GetJoinedAt(),
 		FeatureLevel: r.GetFeatureLevel(), Version: r.GetVersion(),
 	}
 }

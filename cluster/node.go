@@ -206,7 +206,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openStores(); err != nil {
 		return err
 	}
-	if row, ok := n.fsm.View().Node(n.id.NodeID); ok && row.GetRemoved() && row.GetSerial() == n.serial() {
+	if row, ok := n.fsm.View().Node(n.id.NodeID); ok && row.GetRemoved() && holds(row, n.serial()) {
 		return ErrRemoved
 	}
 	if err := n.openPort(); err != nil {
@@ -301,7 +301,7 @@ func (n *Node) openStores() error {
 // observe is told each new view by Apply; it must not block.
 func (n *Node) observe(v *state.View) {
 	n.progress.observe(v)
-	if row, ok := v.Node(n.id.NodeID); ok && row.GetRemoved() && row.GetSerial() == n.serial() && n.removed.CompareAndSwap(false, true) {
+	if row, ok := v.Node(n.id.NodeID); ok && row.GetRemoved() && holds(row, n.serial()) && n.removed.CompareAndSwap(false, true) {
 		n.spawn(n.farewell)
 	}
 }
@@ -386,7 +386,7 @@ func (n *Node) within(ctx context.Context, limit time.Duration) (context.Context
 // run starts what the node does all the time.
 func (n *Node) run() {
 	for _, loop := range []func(context.Context){
-		n.watchLeader, n.lead, n.batcher.run, n.forward.run, n.keepProving, n.snapshotLoop, n.announce, n.gossipLoop, n.keepGossipKeys, n.watchRemoved,
+		n.watchLeader, n.lead, n.batcher.run, n.forward.run, n.keepProving, n.snapshotLoop, n.announce, n.gossipLoop, n.keepGossipKeys, n.watchRemoved, n.renewLoop,
 	} {
 		n.wg.Go(func() { loop(n.ctx) })
 	}

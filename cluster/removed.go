@@ -72,5 +72,5 @@ func askRemoved(conn net.Conn, node, serial string) bool {
 // membership answers whether the holder of a certificate was removed.
 func (n *Node) membership(q joinRequest) *joinAnswer {
 	row, ok := n.fsm.View().Node(q.NodeID)
-	return &joinAnswer{Removed: ok && row.GetRemoved() && row.GetSerial() == q.MemberSerial}
+	return &joinAnswer{Removed: ok && row.GetRemoved() && holds(row, q.MemberSerial)}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/keyraft/keyraft/cluster/ca"
 	"github.com/keyraft/keyraft/cluster/peer"
 	"github.com/keyraft/keyraft/cluster/transport"
+	"github.com/keyraft/keyraft/fsm/state"
 )
 
 // server answers the other nodes. Who asks comes from the certificate alone.
@@ -91,16 +92,22 @@ func (n *Node) checkPeer(id ca.Identity) error {
 		return nil
 	}
 	row, ok := v.Node(id.NodeID)
-	if (!ok || row.GetSerial() != id.Serial) && (v.Index() < n.joinedAt.Load() || n.Fresh() != nil) {
+	if (!ok || !holds(row, id.Serial)) && (v.Index() < n.joinedAt.Load() || n.Fresh() != nil) {
 		return nil // it may have joined, or joined again, since this state: the leader may be one of them
 	}
 	switch {
 	case !ok:
 		return errors.New("it is no member of this cluster")
-	case row.GetSerial() != id.Serial:
+	case !holds(row, id.Serial):
 		return errors.New("its certificate is not the one that this member has now")
 	case row.GetRemoved():
 		return errors.New("it was removed from this cluster; it needs a new join token and an empty data folder")
 	}
 	return nil
+}
+
+// holds tells whether a certificate is a member's present one, or the one before
+// it was renewed.
+func holds(row *state.Node, serial string) bool {
+	return serial != "" && (row.GetSerial() == serial || row.GetPreviousSerial() == serial)
 }

@@ -230,6 +230,18 @@ func (s *syncer) hello(ctx context.Context, node string, epoch, head uint64) err
 	return s.g.setKeys(doc)
 }
 
+// keysAt is hello in the middle of something: the cluster must stay the same.
+func (s *syncer) keysAt(ctx context.Context, node string, epoch, head uint64) error {
+	before := s.g.pinned()
+	if err := s.hello(ctx, node, epoch, head); err != nil {
+		return err
+	}
+	if s.g.pinned() != before {
+		return fmt.Errorf("%w: its key document is of another cluster", errHostile)
+	}
+	return nil
+}
+
 // pin holds a node's cluster id against the one that is known. Two clusters are
 // never merged (G10); a cache file of another cluster is dropped whole (G6).
 func (s *syncer) pin(cluster, node string) error {
@@ -279,7 +291,7 @@ func (s *syncer) take(ctx context.Context, node string, r polled) (more bool, er
 		return false, s.load(ctx, node)
 	}
 	if at := s.g.needsKeys(d, s.since); at > 0 {
-		if err := s.hello(ctx, node, d.Epoch, at); err != nil {
+		if err := s.keysAt(ctx, node, d.Epoch, at); err != nil {
 			return false, err
 		}
 	}
@@ -380,7 +392,7 @@ func (s *syncer) load(ctx context.Context, node string) error {
 		return errBehind
 	}
 	// A change of keys in what was skipped has no event here.
-	if err := s.hello(ctx, node, at.Epoch, at.Head); err != nil {
+	if err := s.keysAt(ctx, node, at.Epoch, at.Head); err != nil {
 		return err
 	}
 	if err := g.install(at, set, more); err != nil {

@@ -1180,6 +1180,7 @@ type Node struct {
 	Version           string                 `protobuf:"bytes,12,opt,name=version,proto3" json:"version,omitempty"`
 	Serial            string                 `protobuf:"bytes,13,opt,name=serial,proto3" json:"serial,omitempty"` // of its certificate, lower-case hex (R17)
 	GatewayGossipAddr string                 `protobuf:"bytes,14,opt,name=gateway_gossip_addr,json=gatewayGossipAddr,proto3" json:"gateway_gossip_addr,omitempty"`
+	PreviousSerial    string                 `protobuf:"bytes,15,opt,name=previous_serial,json=previousSerial,proto3" json:"previous_serial,omitempty"` // of the certificate before it was renewed
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1308,6 +1309,13 @@ func (x *Node) GetSerial() string {
 func (x *Node) GetGatewayGossipAddr() string {
 	if x != nil {
 		return x.GatewayGossipAddr
+	}
+	return ""
+}
+
+func (x *Node) GetPreviousSerial() string {
+	if x != nil {
+		return x.PreviousSerial
 	}
 	return ""
 }
@@ -1808,7 +1816,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"publicPart\x12\x16\n" +
 	"\x06status\x18\x05 \x01(\tR\x06status\x12\x1d\n" +
 	"\n" +
-	"created_at\x18\x06 \x01(\x03R\tcreatedAt\"\xae\x03\n" +
+	"created_at\x18\x06 \x01(\x03R\tcreatedAt\"\xd7\x03\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
 	"\bapi_addr\x18\x02 \x01(\tR\aapiAddr\x12!\n" +
@@ -1829,7 +1837,8 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\rfeature_level\x18\v \x01(\rR\ffeatureLevel\x12\x18\n" +
 	"\aversion\x18\f \x01(\tR\aversion\x12\x16\n" +
 	"\x06serial\x18\r \x01(\tR\x06serial\x12.\n" +
-	"\x13gateway_gossip_addr\x18\x0e \x01(\tR\x11gatewayGossipAddr\"\x9e\x01\n" +
+	"\x13gateway_gossip_addr\x18\x0e \x01(\tR\x11gatewayGossipAddr\x12'\n" +
+	"\x0fprevious_serial\x18\x0f \x01(\tR\x0epreviousSerial\"\x9e\x01\n" +
 	"\tJoinToken\x12\x1d\n" +
 	"\n" +
 	"expires_at\x18\x01 \x01(\x03R\texpiresAt\x12\x1b\n" +
