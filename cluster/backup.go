@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -213,7 +214,9 @@ func (n *Node) restoreHere(ctx context.Context, r io.Reader, foreign bool) (memb
 		Now: n.fsm.View(), Head: n.highestHead(ctx), Index: n.raft.LastIndex(), Clock: n.cfg.Now().UnixMilli(), Foreign: foreign,
 	})
 	if err != nil {
-		return member.Restored{}, refuse(http.StatusUnprocessableEntity, "bad_snapshot", "nothing was changed: %s", err)
+		n.log.Warn("a backup was refused", "error", err)
+		why := strings.ReplaceAll(err.Error(), n.cfg.DataDir, "the data folder") // the caller need not know this node's paths
+		return member.Restored{}, refuse(http.StatusUnprocessableEntity, "bad_snapshot", "nothing was changed: %s", why)
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return member.Restored{}, err

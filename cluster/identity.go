@@ -64,7 +64,9 @@ func (id *identity) open(keys *seal.Keyring) error {
 		return err
 	}
 	id.cert.Store(cert)
-	id.pool, err = ca.Pool(id.CA)
+	if id.pool == nil { // a renewal keeps the authority, and the pool is in use then
+		id.pool, err = ca.Pool(id.CA)
+	}
 	return err
 }
 

@@ -64,6 +64,9 @@ func runServer(ctx context.Context, cfg config.Config, _ config.Settings, io con
 		cfg: cfg, io: io, log: newLogger(cfg.LogFormat, cfg.LogLevel, io.Err), reg: prometheus.NewRegistry(),
 		fatal: make(chan error, 1), gone: make(chan struct{}), up: make(chan struct{}),
 	}
+	if err := libraryMetrics(s.reg); err != nil {
+		return err
+	}
 	for _, w := range cfg.Warnings() {
 		s.log.Warn(w)
 	}
@@ -163,14 +166,27 @@ func (s *server) startNode(ctx context.Context) error {
 	if err := s.plan(&c); err != nil {
 		return err
 	}
+	if err := libraryMetrics(s.reg); err != nil {
+		return err
+	}
 	node, err := cluster.Start(ctx, c)
 	if err != nil {
-		return err
+		return s.inUse(err)
 	}
 	s.node, s.keys = node, node.Keyring()
 	close(s.up)
 	s.reg.MustRegister(node.Collector())
 	return nil
+}
+
+// inUse says so when the node could not start because another process has its
+// folder (K26): that is for whoever started it to put right.
+func (s *server) inUse(err error) error {
+	pid := storage.LockHolder(filepath.Join(s.cfg.Data, "raft.db"))
+	if pid == 0 || pid == os.Getpid() {
+		return err
+	}
+	return config.NewError("data_dir", fmt.Sprintf("%s is in use by process %d", s.cfg.Data, pid), "stop that process, or name another folder")
 }
 
 // plan says how a node with an empty folder begins.

@@ -98,6 +98,12 @@ func TestKeys(t *testing.T) {
 	if now["active"] != true || now["kid"] != planned["kid"] || same["kid"] != now["kid"] {
 		t.Errorf("an emergency: %v, then %v", now, same)
 	}
+	// Both proposals of a call, the key and its rotation, are made under the one key.
+	old := w.object(200, "POST", "/admin/v1/keys/rotate", `{"alg":"EdDSA"}`)
+	both := w.object(200, "POST", "/admin/v1/keys/rotate", `{"emergency":true,"alg":"EdDSA"}`, "Idempotency-Key", someKey+"b")
+	if both["kid"] == old["kid"] || both["active"] != true {
+		t.Errorf("from %v to %v", old, both)
+	}
 	state := map[string]string{}
 	a := w.call("GET", "/admin/v1/keys", "")
 	var list struct {

@@ -50,6 +50,7 @@ var rooms = map[string][]string{
 	"internal/arch":        {},
 	"internal/testcluster": {"*"},
 	"internal/e2e":         {"*"},
+	"internal/e2e/proc":    {},
 	"internal/bench":       {"*"},
 }
 

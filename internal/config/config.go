@@ -133,12 +133,10 @@ type Gateway struct {
 	GossipAdvertise string `key:"gossip_advertise_addr" help:"host:port under which others reach gossip_addr. Empty: gossip_addr. Port 0 stands for the port in use."`
 	GossipKeyFile   string `key:"gossip_key_file" help:"File with the gossip key that came with the credential."`
 
-	CacheFile        string        `key:"cache_file" help:"File that keeps what is revoked, and the place in the event log, over a restart. Empty: none."`
-	FailMode         string        `key:"fail_mode" default:"closed" oneof:"closed open" help:"What happens to requests when the node's news is older than max_staleness: refuse them all (closed) or go on (open)."`
-	MaxStaleness     time.Duration `key:"max_staleness" default:"30s" min:"1s" max:"24h" help:"Age of the last news from a node at which fail_mode takes effect."`
-	PollWait         time.Duration `key:"poll_wait" default:"30s" min:"1s" max:"1m" help:"How long one request for news stays open."`
-	DecisionCache    Bytes         `key:"decision_cache" default:"64MiB" min:"1MiB" max:"1TiB" help:"Memory for verified tokens."`
-	ClientCertHeader string        `key:"client_cert_header" help:"Header in which the proxy in front hands over the client certificate of a bound token (RFC 8705). Empty: such tokens are refused."`
+	CacheFile     string        `key:"cache_file" help:"File that keeps what is revoked, and the place in the event log, over a restart. Empty: none."`
+	FailMode      string        `key:"fail_mode" default:"closed" oneof:"closed open" help:"What happens to requests when the node's news is older than max_staleness: refuse them all (closed) or go on (open)."`
+	MaxStaleness  time.Duration `key:"max_staleness" default:"30s" min:"1s" max:"24h" help:"Age of the last news from a node at which fail_mode takes effect."`
+	DecisionCache Bytes         `key:"decision_cache" default:"64MiB" min:"1MiB" max:"1TiB" help:"Memory for verified tokens."`
 
 	LogFormat       string        `key:"log_format" default:"text" oneof:"text json" help:"Form of the log on standard error."`
 	LogLevel        string        `key:"log_level" default:"info" oneof:"debug info warn error" help:"Least important level that is logged."`

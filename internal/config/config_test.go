@@ -252,7 +252,6 @@ func TestGatewayRules(t *testing.T) {
 		{name: "no credential", drop: "credential-file", key: "credential_file"},
 		{name: "a gossip key without gossip", flag: "gossip-key-file", value: "k", key: "gossip_addr"},
 		{name: "gossip without a key", flag: "gossip-addr", value: "127.0.0.1:0", key: "gossip_key_file"},
-		{name: "an underscore in the header", flag: "client-cert-header", value: "X_Cert", key: "client_cert_header"},
 		{name: "a fail mode that is none", flag: "fail-mode", value: "ajar", key: "fail_mode"},
 	}
 	for _, tt := range tests {

@@ -244,15 +244,8 @@ func (g Gateway) Validate() error {
 			k.fail("gossip_key_file", "is missing", "name the file with the gossip_key that 'keyraft gateway register' gave")
 		}
 	}
-	if g.ClientCertHeader != "" && !headerName.MatchString(g.ClientCertHeader) {
-		k.fail("client_cert_header", fmt.Sprintf("%q is not a header name", show(g.ClientCertHeader)), "write it as X-Client-Cert")
-	}
 	return k.err()
 }
-
-// headerName is a field name (RFC 9110 §5.1) without the characters that proxies
-// rewrite into one another, the underscore among them.
-var headerName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,63}$`)
 
 func firstNonEmpty(a, b string) string {
 	if a != "" {
