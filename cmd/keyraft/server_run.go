@@ -166,9 +166,6 @@ func (s *server) startNode(ctx context.Context) error {
 	if err := s.plan(&c); err != nil {
 		return err
 	}
-	if err := libraryMetrics(s.reg); err != nil {
-		return err
-	}
 	node, err := cluster.Start(ctx, c)
 	if err != nil {
 		return s.inUse(err)
