@@ -45,11 +45,20 @@ func (n *Node) snapshotLoop(ctx context.Context) {
 
 // Snapshot takes a raft snapshot now, which lets the log be cut.
 func (n *Node) Snapshot() error {
-	err := n.raft.Snapshot().Error()
-	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
-		return nil
+	for until := time.Now().Add(changeTime); ; {
+		err := n.raft.Snapshot().Error()
+		switch {
+		case errors.Is(err, raft.ErrNothingNewToSnapshot):
+			return nil
+		case err == nil, !strings.Contains(err.Error(), "cannot take snapshot now"), time.Now().After(until):
+			return err
+		}
+		select { // a configuration is being committed
+		case <-n.ctx.Done():
+			return errStopped
+		case <-time.After(retryPause):
+		}
 	}
-	return err
 }
 
 // Backup streams the whole state, as fresh as a read index makes it, and returns

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -163,4 +164,11 @@ func (n *Node) serial() string {
 		return ""
 	}
 	return got.Serial
+}
+
+// Knows tells whether fingerprint is of this cluster's authority: who has it was
+// given a join token once.
+func (n *Node) Knows(fingerprint [32]byte) bool {
+	mine := sha256.Sum256(n.id.CA)
+	return subtle.ConstantTimeCompare(mine[:], fingerprint[:]) == 1
 }

@@ -120,6 +120,13 @@ func requestJoin(ctx context.Context, cfg *Config, plan JoinPlan) (*joined, erro
 		if a, err = askToJoin(ctx, token, q); err == nil {
 			break
 		}
+		if plan.Find != nil {
+			if addr, findErr := plan.Find(ctx, token.Fingerprint); findErr == nil {
+				token.Addr = addr
+			} else {
+				err = errors.Join(err, findErr)
+			}
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Duration(try+1) * 200 * time.Millisecond):

@@ -90,6 +90,10 @@ type Config struct {
 type JoinPlan struct {
 	Token        string
 	SaveSealKeys func(text string) error
+	// Find gives another member's cluster port, for when the one that made the
+	// token doesn't answer; nil: none. Its answer is only a place to try: whoever
+	// answers there must show the authority of the fingerprint.
+	Find func(ctx context.Context, fingerprint [32]byte) (addr string, err error)
 }
 
 // Node is one member of a cluster.
@@ -133,6 +137,7 @@ type Node struct {
 	stopped  bool
 	wg       sync.WaitGroup
 	closing  sync.Once
+	ended    chan struct{} // closed when Close or Kill is done
 	closed   error
 	stopping raft.Future // of raft's shutdown: the library waits for its end in the first one alone
 }
@@ -182,6 +187,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, keys: cfg.Keyring, log: cfg.Logger,
 		progress: newProgress(), leadership: newLeadership(), metrics: newMetrics(cfg.Registerer),
+		ended: make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.reader = &reader{node: n}
@@ -465,33 +471,45 @@ func (n *Node) Keyring() *seal.Keyring { return n.keys }
 func (n *Node) FSM() *fsm.FSM { return n.fsm }
 
 // Close drains: it hands leadership over, stops raft, flushes and closes the
-// stores. It is bounded by ctx. A second call waits for the first.
+// stores. It waits at most for ctx; a second call waits for the first.
 func (n *Node) Close(ctx context.Context) error {
 	n.closing.Do(func() {
-		if n.isLeader() {
-			handOver, cancel := context.WithTimeout(ctx, 5*time.Second)
-			if voters, err := n.voters(); err == nil && len(voters) > 1 {
-				if err := n.transfer(handOver, ""); err != nil {
-					n.log.Warn("leadership could not be handed over before the stop", "error", err)
-				}
-			}
-			cancel()
-		}
-		n.pools.leave()
-		n.closed = n.release()
+		go func() {
+			defer close(n.ended)
+			n.drain(ctx)
+			n.closed = n.release()
+		}()
 	})
-	return n.closed
+	select {
+	case <-n.ended:
+		return n.closed
+	case <-ctx.Done():
+		return fmt.Errorf("the node did not stop in time: %w", context.Cause(ctx))
+	}
+}
+
+func (n *Node) drain(ctx context.Context) {
+	if voters, err := n.voters(); err == nil && len(voters) > 1 && n.isLeader() {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if err := n.transfer(ctx, ""); err != nil {
+			n.log.Warn("leadership could not be handed over before the stop", "error", err)
+		}
+	}
+	n.pools.leave()
 }
 
 // Kill stops the node as a crash would: nothing is handed over or flushed.
 func (n *Node) Kill() {
 	n.closing.Do(func() {
+		defer close(n.ended)
 		_ = n.mux.Close()
 		n.cancel()
 		n.shutdown()
 		_ = n.fsm.Kill()
 		n.closed = n.release()
 	})
+	<-n.ended
 }
 
 func (n *Node) shutdown() raft.Future {

@@ -114,10 +114,9 @@ func (s step) deleteClient(c *command.DeleteClient) (command.Result, error) {
 // tenant may have allowed longer lives since c's row was written.
 func (s step) revokeClient(t *state.Tenant, c *state.Client) uint64 {
 	lifetime := max(c.GetLongestLifetime(), longestLifetime(t, c))
-	seq, _ := s.record(&state.Event{
+	return s.record(&state.Event{
 		Tenant: c.GetTenant(), Kind: "client", Target: c.GetId(), ExpiresAt: s.now/1000 + lifetime + skew,
 	})
-	return seq
 }
 
 // issueOpaque stores one opaque token's row, if its client and tenant are as

@@ -40,7 +40,7 @@ func (s step) revoke(c *command.Revoke) (command.Result, error) {
 			s.keysChanged(c.GetTenant())
 		}
 	}
-	seq, _ := s.record(&state.Event{
+	seq := s.record(&state.Event{
 		Tenant: c.GetTenant(), Issuer: c.GetIssuer(), Kind: c.GetTargetKind(), Target: c.GetTarget(),
 		IssuedBefore: before, ExpiresAt: c.GetExpiresAt(),
 	})
@@ -50,13 +50,13 @@ func (s step) revoke(c *command.Revoke) (command.Result, error) {
 // record writes a revocation event, widened by the one it replaces. One that
 // can never match more than the present one answers with that one's seq: a
 // single token, whose head is older than the first revocation for sure.
-func (s step) record(e *state.Event) (seq uint64, added bool) {
+func (s step) record(e *state.Event) (seq uint64) {
 	old, ok := s.Revocation(e.GetTenant(), e.GetIssuer(), e.GetKind(), e.GetTarget(), e.GetIssuedBefore())
 	if !ok {
-		return s.PutRevocation(nil, e), true
+		return s.PutRevocation(nil, e)
 	}
 	if e.GetKind() == "token" && e.GetIssuedBefore() == 0 && e.GetExpiresAt() <= old.ExpiresAt {
-		return old.Seq, false
+		return old.Seq
 	}
 	e.IssuedBefore = max(e.GetIssuedBefore(), old.IssuedBefore)
 	e.ExpiresAt = max(e.GetExpiresAt(), old.ExpiresAt)
@@ -65,5 +65,5 @@ func (s step) record(e *state.Event) (seq uint64, added bool) {
 	} else {
 		e.DecidedAfter, e.IssuedAfter = 0, 0
 	}
-	return s.PutRevocation(&old, e), true
+	return s.PutRevocation(&old, e)
 }

@@ -264,7 +264,7 @@ func checkHost(host []byte) verdict {
 	if len(host) == 0 || len(host) > 255+6 {
 		return bad
 	}
-	name, port := host, []byte(nil)
+	name := host
 	if host[0] == '[' { // an IPv6 address
 		end := bytes.IndexByte(host, ']')
 		if end < 3 {
@@ -285,8 +285,8 @@ func checkHost(host []byte) verdict {
 		return verdict{}
 	}
 	if colon := bytes.IndexByte(host, ':'); colon >= 0 {
-		name, port = host[:colon], host[colon+1:]
-		if !portBytes(port) {
+		name = host[:colon]
+		if !portBytes(host[colon+1:]) {
 			return bad
 		}
 	}

@@ -90,7 +90,7 @@ func checkRoute(r *Route) error {
 	case r.Serve == nil:
 		return errors.New("Serve is missing")
 	case r.Timeout < 0:
-		return errors.New("Timeout is negative")
+		return errors.New("a route's Timeout is negative")
 	case strings.HasPrefix(r.Path, "/t/"):
 		return errors.New("/t/ belongs to the tenants; declare the route Tenanted")
 	}

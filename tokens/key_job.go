@@ -102,8 +102,7 @@ func (j *KeyJob) tend(ctx context.Context, v *state.View, tenant, alg string, ke
 	active, next := keyWith(keys, alg, keyActive), keyWith(keys, alg, keyNext)
 	now := j.cfg.Now().UnixMilli()
 	if active == nil {
-		_, err := j.add(ctx, tenant, alg)
-		return err
+		return j.add(ctx, tenant, alg)
 	}
 	due := active.GetSignsFrom() + j.cfg.Rotation.Milliseconds()
 	ahead := due - j.cfg.Lead.Milliseconds()
@@ -111,8 +110,7 @@ func (j *KeyJob) tend(ctx context.Context, v *state.View, tenant, alg string, ke
 		if now < ahead {
 			return nil
 		}
-		_, err := j.add(ctx, tenant, alg)
-		return err
+		return j.add(ctx, tenant, alg)
 	}
 	// A successor that was made before its time was asked for by call: it signs as
 	// soon as it was published long enough.
@@ -138,23 +136,23 @@ func keyWith(keys []*state.SigningKey, alg, status string) *state.SigningKey {
 
 // add makes and proposes a key: the state makes it active when it is the first of
 // its algorithm, else next. A key that somebody else added meanwhile is as good.
-func (j *KeyJob) add(ctx context.Context, tenant, alg string) (*state.SigningKey, error) {
+func (j *KeyJob) add(ctx context.Context, tenant, alg string) error {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return err
 	}
 	k, err := NewSigningKey(j.cfg.Ring, tenant, alg)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	k.SignsFrom = j.cfg.Now().Add(j.cfg.published()).UnixMilli()
 	result, err := j.cfg.Propose(ctx, &command.PutSigningKey{Key: k})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if result.Reject != command.Accepted && result.Reject != command.Exists {
-		return nil, result.Reject
+		return result.Reject
 	}
-	return k, nil
+	return nil
 }
 
 func (j *KeyJob) rotate(ctx context.Context, v *state.View, next *state.SigningKey, emergency bool) (command.Result, error) {
@@ -243,7 +241,7 @@ func (j *KeyJob) successor(ctx context.Context, tenant, alg string) (*state.View
 		if made {
 			return nil, nil, oauth.TemporarilyUnavailable.With("the new key is not there yet; try again").WithRetryAfter(1)
 		}
-		if _, err := j.add(ctx, tenant, alg); err != nil {
+		if err := j.add(ctx, tenant, alg); err != nil {
 			return nil, nil, fmt.Errorf("make the successor: %w", err)
 		}
 	}

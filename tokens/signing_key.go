@@ -73,7 +73,7 @@ func generate(alg string) (crypto.Signer, error) {
 // thumbprint is the SHA-256 of the key's required members in order of their names
 // (RFC 7638 §3, RFC 8037 App. A.3).
 func thumbprint(public crypto.PublicKey) (string, error) {
-	text := ""
+	var text string
 	b64 := base64.RawURLEncoding.EncodeToString
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:

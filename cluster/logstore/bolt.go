@@ -9,6 +9,7 @@ import (
 
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/keyraft/keyraft/storage"
 )
@@ -106,7 +107,7 @@ func openError(path string, err error) error {
 	switch {
 	case errors.Is(err, errDamaged):
 		return fmt.Errorf("open the raft log %s: %w; quarantine the data directory and let the node rejoin", path, err)
-	case !errors.Is(err, bbolt.ErrTimeout):
+	case !errors.Is(err, bolterrors.ErrTimeout):
 		return fmt.Errorf("open the raft log %s: %w", path, err)
 	}
 	if pid := storage.LockHolder(path); pid != 0 {

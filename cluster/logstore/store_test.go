@@ -37,7 +37,7 @@ func TestStoreReopenRead(t *testing.T) {
 		st.SetUint64([]byte("term"), 7), st.Set([]byte("vote"), []byte("n1"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.log.GetLog(99, &raft.Log{}); err != raft.ErrLogNotFound { //nolint:errorlint // raft compares with ==
+	if err := s.log.GetLog(99, &raft.Log{}); err != raft.ErrLogNotFound { // raft compares with ==
 		t.Errorf("an absent entry: %v", err)
 	}
 	stats, err := s.Stats()

@@ -196,7 +196,7 @@ func (s *server) plan(c *cluster.Config) error {
 		if err != nil {
 			return err
 		}
-		c.Join = &cluster.JoinPlan{Token: token, SaveSealKeys: func(text string) error {
+		c.Join = &cluster.JoinPlan{Token: token, Find: findMember(s.cfg.Join), SaveSealKeys: func(text string) error {
 			return writePrivate(filepath.Join(s.cfg.Data, sealKeyFile), []byte(text))
 		}}
 		return nil

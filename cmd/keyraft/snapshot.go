@@ -75,7 +75,7 @@ func (a *api) saveSnapshot(ctx context.Context, path string, inspect func(io.Rea
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return 0, fmt.Errorf("read %s again: %w", path, err)
 	}
-	if _, err := a.checked(f, path, size, inspect); err != nil {
+	if err := a.checked(f, path, size, inspect); err != nil {
 		return 0, fmt.Errorf("what %s sent is no whole snapshot (%w); nothing was kept, try again", a.node, err)
 	}
 	if err := f.Sync(); err != nil {
@@ -91,10 +91,11 @@ func (a *api) saveSnapshot(ctx context.Context, path string, inspect func(io.Rea
 }
 
 // checked reads a whole snapshot through inspect, with a progress line.
-func (a *api) checked(r io.Reader, path string, size int64, inspect func(io.Reader) (any, error)) (any, error) {
+func (a *api) checked(r io.Reader, path string, size int64, inspect func(io.Reader) (any, error)) error {
 	pr := startProgress(a.io.Err, a.io.Redraw, "checking "+path, size, a.pace)
 	defer pr.end()
-	return inspect(pr.reader(r, func() {}))
+	_, err := inspect(pr.reader(r, func() {}))
+	return err
 }
 
 // syncDir makes a rename in dir last through a power cut.
@@ -146,7 +147,7 @@ func (a *api) restoreSnapshot(ctx context.Context, c console, path string, yes b
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	size := info.Size()
-	if _, err := a.checked(f, path, size, inspect); err != nil {
+	if err := a.checked(f, path, size, inspect); err != nil {
 		return fmt.Errorf("%s is no whole snapshot (%w); nothing was sent, use another file", path, err)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {

@@ -95,7 +95,7 @@ func printToken(c console, out printer, answer json.RawMessage) error {
 // tokenArgument returns the token of the command line, or of standard input for
 // "-" and for none.
 func tokenArgument(c console, args []string) (string, error) {
-	token := ""
+	var token string
 	switch {
 	case len(args) == 1 && args[0] != "-":
 		token = args[0]

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -105,7 +104,7 @@ func (f *front) ask(t *testing.T, raw string) (*http.Response, string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	go func() { _, _ = io.WriteString(conn.(net.Conn), raw) }()
+	go func() { _, _ = io.WriteString(conn, raw) }()
 	method, _, _ := strings.Cut(raw, " ")
 	req, err := http.NewRequest(method, "http://x/", nil)
 	if err != nil {

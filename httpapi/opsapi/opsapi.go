@@ -6,6 +6,7 @@
 package opsapi
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -36,6 +37,10 @@ type Deps struct {
 	// Removed is the error, wrapped in a check's, of a node that was taken out.
 	Removed error
 	Metrics prometheus.Gatherer
+	// Knows tells whether a fingerprint is of this cluster's authority, ClusterAddr
+	// where the node's cluster port is.
+	Knows       func(fingerprint [32]byte) bool
+	ClusterAddr func() string
 }
 
 type report struct {
@@ -90,6 +95,7 @@ func Routes(d Deps, metrics bool) []httpapi.Route {
 			return httpapi.JSON(c, status, r)
 		}},
 	}
+	out = append(out, httpapi.Route{Method: "GET", Path: "/cluster/v1/port", Class: httpapi.Ops, NoView: true, Serve: d.port})
 	if metrics {
 		serve := fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(d.Metrics, promhttp.HandlerOpts{}))
 		out = append(out, httpapi.Route{Method: "GET", Path: "/metrics", Class: httpapi.Ops, NoView: true, Serve: func(c *fasthttp.RequestCtx, _ *state.View) error {
@@ -98,6 +104,19 @@ func Routes(d Deps, metrics bool) []httpapi.Route {
 		}})
 	}
 	return out
+}
+
+// port tells a node that is about to join where this one's cluster port is, if it
+// names the cluster's authority as its join token does. An address is no secret
+// to who has a join token; nobody else is told.
+func (d *Deps) port(c *fasthttp.RequestCtx, _ *state.View) error {
+	raw, err := hex.DecodeString(string(c.QueryArgs().Peek("ca")))
+	if err != nil || len(raw) != 32 || !d.Knows([32]byte(raw)) {
+		return httpapi.Problem(http.StatusNotFound, "not_found", "ca", "this node is of no cluster with that authority")
+	}
+	return httpapi.JSON(c, http.StatusOK, struct {
+		ClusterAddr string `json:"cluster_addr"`
+	}{d.ClusterAddr()})
 }
 
 // Handler serves the operators' listener: health, metrics and pprof.

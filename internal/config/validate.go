@@ -131,7 +131,7 @@ func (c Config) validateStart(k *checker) {
 		k.fail("join", "is set together with bootstrap", "bootstrap makes a new cluster, join enters one: keep one of the two")
 	}
 	if c.Join != "" {
-		if _, err := nodeURL(c.Join); err != nil {
+		if err := checkNodeURL(c.Join); err != nil {
 			k.fail("join", fmt.Sprintf("%q %v", show(c.Join), err), "give the API address of a member, such as https://node1:9443 or 10.0.0.1:9763")
 		}
 	}
@@ -220,7 +220,7 @@ func (g Gateway) Validate() error {
 		k.fail("nodes", "is missing", "give the URL of one or more nodes, such as --nodes http://127.0.0.1:9763")
 	}
 	for i, node := range g.Nodes {
-		if _, err := nodeURL(node); err != nil {
+		if err := checkNodeURL(node); err != nil {
 			k.fail("nodes", fmt.Sprintf("item %d, %q, %v", i+1, show(node), err), "write it as https://node1:9443")
 		}
 	}
@@ -302,22 +302,22 @@ func splitAddr(addr string) (host string, err error) {
 	return host, nil
 }
 
-// nodeURL checks the address of a node's API: a URL, or host:port.
-func nodeURL(text string) (*url.URL, error) {
+// checkNodeURL checks the address of a node's API: a URL, or host:port.
+func checkNodeURL(text string) error {
 	if !strings.Contains(text, "://") {
 		if _, err := splitAddr(text); err != nil {
-			return nil, err
+			return err
 		}
 		text = "http://" + text
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("is not a URL with http or https")
+		return fmt.Errorf("is not a URL with http or https")
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
-		return nil, fmt.Errorf("has more than scheme, host and port")
+		return fmt.Errorf("has more than scheme, host and port")
 	}
-	return u, nil
+	return nil
 }
 
 func unspecified(host string) bool {

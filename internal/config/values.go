@@ -59,7 +59,7 @@ func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 // ParseBytes reads a size: a whole number of bytes, or one with B, KiB, MiB,
 // GiB, TiB (powers of 1024) or KB, MB, GB, TB (powers of 1000).
 func ParseBytes(text string) (Bytes, error) {
-	digits := strings.TrimRight(text, "BKMGTiBkmgtb ")
+	digits := strings.TrimRight(text, "BKMGTikmgtb ")
 	unit := strings.ToLower(strings.TrimSpace(text[len(digits):]))
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n < 0 {

@@ -168,6 +168,30 @@ func TestE1BadJoins(t *testing.T) {
 	}
 }
 
+// TestJoinThroughAnyMember: --join takes the API address of any member, also when
+// the one that made the token is gone.
+func TestJoinThroughAnyMember(t *testing.T) {
+	t.Parallel()
+	w, nodes := cluster(t)
+	n4 := w.prepareJoin(nodes[0], "n4", "voter")
+	n4.first[1] = nodes[1].Base // in place of the one that made the token
+	nodes[0].kill()
+	w.leader(nodes[1:]...)
+	n4.run()
+	if _, err := n4.Issue(w.bound(), w.client, ""); err != nil {
+		t.Error(err)
+	}
+	w.await("n4 to be a member", func(ctx context.Context) error {
+		members, err := nodes[1].Members(ctx)
+		for _, m := range members {
+			if m.ID == "n4" && m.State == "ready" {
+				return nil
+			}
+		}
+		return fmt.Errorf("members are %+v, %v", members, err)
+	})
+}
+
 // flip changes one character in the middle of a token.
 func flip(token string) string {
 	b := []byte(token)
@@ -251,7 +275,7 @@ func (w *world) refusedReturn(n *node) {
 	if err != nil || code != 1 {
 		w.t.Errorf("%s: exit code %d, %v; want 1", n.name, code, err)
 	}
-	if log := n.proc.Tail(1); !strings.Contains(log, "removed") {
+	if log := n.proc.Tail(5); !strings.Contains(log, "keyraft: removed") {
 		w.t.Errorf("%s does not say that it was removed: %s", n.name, log)
 	}
 }

@@ -99,12 +99,29 @@ func (w *world) stop() {
 		p.Kill()
 	}
 	w.http.CloseIdleConnections()
+	w.sound()
 	if !w.t.Failed() {
 		return
 	}
 	for _, n := range w.nodes {
 		if n.proc != nil {
 			w.t.Logf("--- end of the log of %s (pid %d)\n%s", n.name, n.proc.PID(), n.proc.Tail(30))
+		}
+	}
+}
+
+// sound looks for what no log may hold, whatever the test is about.
+func (w *world) sound() {
+	logs, _ := filepath.Glob(filepath.Join(w.dir, "log", "*.log")) // the pattern is fine
+	for _, path := range logs {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			w.t.Error(err)
+		}
+		for _, bad := range []string{"DATA RACE", "panic:", "fatal error:", "goroutine 1 ["} {
+			if at := strings.Index(string(raw), bad); at >= 0 {
+				w.t.Errorf("%s: %s", filepath.Base(path), raw[at:min(len(raw), at+4000)])
+			}
 		}
 	}
 }

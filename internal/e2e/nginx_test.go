@@ -53,19 +53,25 @@ func (u *upstream) seen() (*http.Request, string) {
 	return u.last, u.body
 }
 
-// nginx starts the real program on the configuration that the documentation
-// shows, with nothing but its three addresses changed.
-func (w *world) nginx(gateway, api string) (addr string) {
-	w.t.Helper()
-	bin, err := exec.LookPath("nginx")
-	if err != nil {
-		if bin, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
-			if os.Getenv("KEYRAFT_REQUIRE") == "all" {
-				w.t.Fatal("nginx is not installed, and KEYRAFT_REQUIRE=all: apt-get install nginx-light")
-			}
-			w.t.Skip("nginx is not installed: apt-get install nginx-light")
+// nginxBinary finds nginx, or skips the test.
+func nginxBinary(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"nginx", "/usr/sbin/nginx"} { // Debian keeps it from plain users' PATH
+		if bin, err := exec.LookPath(name); err == nil {
+			return bin
 		}
 	}
+	if os.Getenv("KEYRAFT_REQUIRE") == "all" {
+		t.Fatal("nginx is not installed, and KEYRAFT_REQUIRE=all: apt-get install nginx-light")
+	}
+	t.Skip("nginx is not installed: apt-get install nginx-light")
+	return ""
+}
+
+// nginx starts the real program on the configuration that the documentation
+// shows, with nothing but its three addresses changed.
+func (w *world) nginx(bin, gateway, api string) (addr string) {
+	w.t.Helper()
 	raw, err := os.ReadFile(filepath.Join("testdata", "nginx.conf"))
 	if err != nil {
 		w.t.Fatal(err)
@@ -114,15 +120,11 @@ func (w *world) nginx(gateway, api string) (addr string) {
 // node killed under load.
 func TestG13Nginx(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("nginx"); err != nil && os.Getenv("KEYRAFT_REQUIRE") != "all" {
-		if _, err := os.Stat("/usr/sbin/nginx"); err != nil {
-			t.Skip("nginx is not installed: apt-get install nginx-light")
-		}
-	}
+	bin := nginxBinary(t)
 	w, nodes := cluster(t)
 	g := w.edge("gw1", nodes)
 	api := newUpstream(t)
-	addr := w.nginx(strings.TrimPrefix(g.Base, "http://"), api.Listener.Addr().String())
+	addr := w.nginx(bin, strings.TrimPrefix(g.Base, "http://"), api.Listener.Addr().String())
 	front := "http://" + addr
 	token := must(nodes[0].Issue(w.bound(), w.client, "read"))(t)
 

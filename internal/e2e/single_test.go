@@ -29,7 +29,7 @@ func single(t *testing.T, flags ...string) (*world, *node) {
 // TestReadyLine: what contract.md promises of the one line for machines.
 func TestReadyLine(t *testing.T) {
 	t.Parallel()
-	_, n := single(t)
+	w, n := single(t)
 	r := n.ready
 	for name, value := range map[string]string{
 		"issuer": r.Issuer, "url": r.URL, "api_addr": r.APIAddr, "cluster_addr": r.ClusterAddr, "node_id": r.NodeID,
@@ -48,9 +48,12 @@ func TestReadyLine(t *testing.T) {
 			t.Errorf("%s %q is no address in use", name, addr)
 		}
 	}
-	if log := n.proc.Log(); !strings.Contains(log, "/oauth2/introspect") || !strings.Contains(log, "curl") {
-		t.Errorf("standard error has no lines to copy: %s", log)
-	}
+	w.await("lines to copy on standard error", func(context.Context) error {
+		if log := n.proc.Log(); !strings.Contains(log, "/oauth2/introspect") || !strings.Contains(log, "curl") {
+			return errors.New(log)
+		}
+		return nil
+	})
 }
 
 // TestSecondStart: a second start finds the data of the first, credentials and

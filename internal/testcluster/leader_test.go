@@ -196,7 +196,7 @@ func TestK22SnapshotOfAnIdleCluster(t *testing.T) {
 // TestDrainHandsOver: a leader that is stopped ends quickly, and no write fails.
 func TestDrainHandsOver(t *testing.T) {
 	t.Parallel()
-	c := testcluster.Start(t, 3)
+	c := testcluster.StartWith(t, 3, testcluster.Options{Heartbeat: 3 * time.Second}) // an election takes longer than this test allows
 	old, other := c.Leader(), c.Followers()[0]
 	stop, done := make(chan struct{}), make(chan error, 1)
 	node := other.Running()
@@ -218,7 +218,11 @@ func TestDrainHandsOver(t *testing.T) {
 	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("draining the leader took %s", took)
 	}
+	began = time.Now()
 	revoke(t, other, "drained")
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("the first write after the drain took %s", took)
+	}
 	close(stop)
 	if err := <-done; err != nil {
 		t.Errorf("a write at another node during the drain: %v", err)

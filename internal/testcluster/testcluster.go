@@ -84,6 +84,7 @@ func StartWith(t testing.TB, voters int, opts Options) *Cluster {
 		t.Fatal(err)
 	}
 	c := &Cluster{t: t, opts: opts, keys: keys, Net: newNetwork()}
+	t.TempDir() // its removal is arranged now, so that it comes behind stop
 	t.Cleanup(c.stop)
 	first := c.newNode("n1", true)
 	first.start(func(cfg *cluster.Config) { cfg.Bootstrap = c.bootstrap() })
