@@ -80,6 +80,13 @@ func (c *collector) gauges() []gauge {
 		{"keyraft_write_queue", "Commands that wait to be proposed.", float64(n.batcher.queue.depth() + n.forward.queue.depth())},
 		{"keyraft_clock_clamped", "Entries whose stamp was cut to the allowed step.", float64(v.Counters().Clamped)},
 		{"keyraft_store_disk_bytes", "Size of the state on disk.", float64(stats.DiskBytes)},
+		{"keyraft_store_memtable_bytes", "Changes of the state that are not flushed yet.", float64(stats.MemTableBytes)},
+		{"keyraft_store_cache_bytes", "Memory of the store's block cache.", float64(stats.CacheBytes)},
+		{"keyraft_store_read_amplification", "Levels that a read may have to look at.", float64(stats.ReadAmp)},
+		{"keyraft_store_level0_files", "Files that wait for their first compaction.", float64(stats.Level0Files)},
+		{"keyraft_store_compaction_debt_bytes", "What compactions still have to move.", float64(stats.CompactionDebt)},
+		{"keyraft_store_write_stalls", "Times that the store made a write wait, since the start.", float64(stats.WriteStalls)},
+		{"keyraft_store_slow_disk_operations", "Writes and syncs over a second, since the start.", float64(stats.SlowDiskOps)},
 		{"keyraft_log_since_snapshot_bytes", "Log that was applied since the last snapshot.", float64(n.adapter.bytes.Load())},
 	}
 }

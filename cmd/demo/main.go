@@ -72,6 +72,9 @@ func show(ctx context.Context, o options, s *screen) (err error) {
 	if err := c.tell(story); err != nil {
 		if ctx.Err() != nil {
 			s.line("")
+			if o.once {
+				return errors.New("interrupted before the story was told")
+			}
 			s.note("interrupted")
 			return nil
 		}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyraft/keyraft/cluster"
+	"github.com/keyraft/keyraft/cluster/ca"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/internal/config"
 )
@@ -492,6 +494,12 @@ func (h *holder) cluster() {
 	h.admin("POST", "cluster/members", map[string]any{"node_id": "a b"}, 400)
 	h.admin("POST", "cluster/join-tokens", map[string]any{"ttl": "1000h"}, 400)
 	token := h.admin("POST", "cluster/join-tokens", map[string]any{"ttl": "10m", "suffrage": "nonvoter"}, 201).text("token")
+	parsed, err := ca.ParseJoinToken(token)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.do(ask{method: "GET", path: "/cluster/v1/port?ca=" + hex.EncodeToString(parsed.Fingerprint[:]), status: 200})
+	h.do(ask{method: "GET", path: "/cluster/v1/port?ca=" + strings.Repeat("0", 64), status: 404, code: "not_found"})
 	second := startLive(h.t, map[string]string{"dev": "true", "node-id": "second", "non-voter": "true", "join": h.node.url, "join-token": token})
 	h.admin("GET", "cluster/members", nil, 200)
 	h.admin("GET", "cluster/members?limit=x", nil, 400)

@@ -298,6 +298,7 @@ func (r *rooms) gateways() ([]httpapi.Route, error) {
 	}
 	s.pollers.Store(pollers)
 	r.pollers = pollers
+	s.reg.MustRegister(&gatewayFigures{pollers: pollers, head: func() uint64 { return s.node.FSM().View().Head() }})
 	return gatewayapi.Routes(gatewayapi.Deps{
 		View: s.view, HeadMoved: s.node.HeadMoved, Shared: r.shared, Signing: r.signing, Pollers: pollers, Now: time.Now, Operators: s.cfg.Dev,
 	})

@@ -33,6 +33,17 @@ func (p *Pollers) Instances(ctx context.Context) []Instance {
 	return out
 }
 
+// Here are the gateways that poll this node, as it knows without asking anybody.
+func (p *Pollers) Here() []Instance {
+	r, _ := p.here()
+	out := make([]Instance, 0, len(r.Items))
+	for i := range r.Items {
+		s := &r.Items[i]
+		out = append(out, Instance{s.Gateway, s.Instance, s.Addr, s.Epoch, s.Head, s.HeadMS, s.SeenMS, s.FailOpen, s.live()})
+	}
+	return out
+}
+
 // Revocation is what a receipt is for.
 type Revocation struct {
 	Tenant     string
