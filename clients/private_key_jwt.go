@@ -79,6 +79,12 @@ func (a *Authenticator) provesAssertion(v *state.View, tenant string, client *st
 	if len(aud) != 1 || aud[0] != issuer && !(client.GetAssertionAudienceTokenEndpoint() && aud[0] == issuer+a.cfg.TokenPath) {
 		return false, nil
 	}
+	// A restore forgets which assertions were used since its backup: none from before
+	// it counts, until the last of them has expired (R15).
+	if cluster, _ := v.Cluster(); t.Claims.IssuedAt <= cluster.GetRestoredAt()/1000 && cluster.GetRestoredAt() != 0 &&
+		v.Clock() < cluster.GetRestoredAt()+(maxAssertionLife+2*assertionSkew)*1000 {
+		return false, nil
+	}
 	now := max(a.cfg.Now().Unix(), v.Clock()/1000)
 	return t.Check(verify.Expect{Issuer: client.GetId(), Now: now, Skew: assertionSkew, MaxLife: maxAssertionLife}) == nil, nil
 }

@@ -77,22 +77,28 @@ func sameNode(a, b *state.Node) bool {
 }
 
 // enterCluster asks for this node's place in the configuration. A node that has
-// just joined knows no leader yet: then the member that let it in passes it on.
+// just joined, or that has moved, hears of no leader: then any member passes it on.
 func (n *Node) enterCluster(ctx context.Context, addr string) error {
-	q := &peer.ChangeRequest{Kind: "enter", NodeId: n.id.NodeID, Address: addr}
 	if id, _ := n.leader(); id != "" {
-		return n.change(ctx, q)
+		return n.change(ctx, &peer.ChangeRequest{Kind: "enter", NodeId: n.id.NodeID, Address: addr})
 	}
-	if n.cfg.Join == nil {
-		return command.ErrUnavailable
+	err := command.ErrUnavailable
+	for id, at := range n.others() {
+		if err = n.introduce(ctx, id, at, addr); err == nil {
+			return nil
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	return err
+}
+
+func (n *Node) introduce(ctx context.Context, via, at, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, changeTime/2)
 	defer cancel()
-	via, err := n.introducer()
+	client, err := n.peers.client(via, at)
 	if err != nil {
 		return err
 	}
-	a, err := via.Change(ctx, &peer.ChangeRequest{Kind: "introduce", NodeId: n.id.NodeID, Address: addr})
+	a, err := client.Change(ctx, &peer.ChangeRequest{Kind: "introduce", NodeId: n.id.NodeID, Address: addr})
 	if err != nil {
 		return err
 	}
@@ -100,6 +106,30 @@ func (n *Node) enterCluster(ctx context.Context, addr string) error {
 		return fmt.Errorf("entering the cluster: %s", a.GetReason())
 	}
 	return nil
+}
+
+// others are where the other members may be, by id: by the state, by raft's
+// configuration (all that a node knows that was killed before it flushed), and who
+// let this node in.
+func (n *Node) others() map[string]string {
+	out := map[string]string{}
+	if n.id.IntroducerID != "" {
+		out[n.id.IntroducerID] = n.id.IntroducerAddr
+	}
+	servers, _ := n.servers() // raft has stopped: the state is all there is
+	for _, s := range servers {
+		out[string(s.ID)] = string(s.Address)
+	}
+	for _, row := range n.fsm.View().Nodes() {
+		switch {
+		case row.GetRemoved():
+			delete(out, row.GetId())
+		case row.GetClusterAddr() != "":
+			out[row.GetId()] = row.GetClusterAddr()
+		}
+	}
+	delete(out, n.id.NodeID)
+	return out
 }
 
 // gossipLoop starts the pools once the state holds their keys, and tells them

@@ -19,6 +19,7 @@ import (
 	"github.com/keyraft/keyraft/cluster/peer"
 	"github.com/keyraft/keyraft/fsm"
 	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/storage"
 )
 
@@ -221,6 +222,7 @@ func (n *Node) restoreHere(ctx context.Context, r io.Reader, foreign bool) (memb
 	}
 	size, err := fsm.Rewrite(backup, file, filepath.Join(dir, "scratch"), n.scratch(), fsm.Plan{
 		Now: n.fsm.View(), Head: n.highestHead(ctx), Index: n.raft.LastIndex(), Clock: n.cfg.Now().UnixMilli(), Foreign: foreign,
+		SealCheck: n.keys.Check, Reseal: n.reseal,
 	})
 	if err != nil {
 		n.log.Warn("a backup was refused", "error", err)
@@ -276,4 +278,16 @@ func (n *Node) highestHead(ctx context.Context) uint64 {
 		head = max(head, n.cfg.ReportedHead(ctx))
 	}
 	return head
+}
+
+// reseal seals a shared key anew as another version, to which its label binds it.
+func (n *Node) reseal(k *state.ClusterKey, version uint32) (*state.ClusterKey, error) {
+	plain, err := n.keys.Open(keyLabel(k.GetName(), k.GetVersion()), k.GetSealed())
+	if err != nil {
+		return k, err
+	}
+	sealed, err := n.keys.Seal(keyLabel(k.GetName(), version), plain)
+	return &state.ClusterKey{
+		Name: k.GetName(), Version: version, Sealed: sealed, PublicPart: k.GetPublicPart(), Status: k.GetStatus(), CreatedAt: k.GetCreatedAt(),
+	}, err
 }

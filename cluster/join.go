@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/keyraft/keyraft/cluster/ca"
-	"github.com/keyraft/keyraft/cluster/peer"
 	"github.com/keyraft/keyraft/cluster/transport"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
@@ -41,6 +40,7 @@ type joinRequest struct {
 	Version      string `json:"version"`
 	WantSealKeys bool   `json:"want_seal_keys"`          // the operator configured none there
 	MemberSerial string `json:"member_serial,omitempty"` // set: no join, but the question whether this member was removed
+	SealCheck    []byte `json:"seal_check,omitempty"`    // check value of the joiner's own sealing key
 }
 
 type joinAnswer struct {
@@ -114,6 +114,9 @@ func requestJoin(ctx context.Context, cfg *Config, plan JoinPlan) (*joined, erro
 	q := joinRequest{
 		Secret: token.Secret[:], CSR: csr, NodeID: cfg.NodeID, NonVoter: cfg.NonVoter, APIAddr: cfg.APIAddr,
 		FeatureLevel: command.Level, Version: cfg.Version, WantSealKeys: cfg.Keyring == nil,
+	}
+	if cfg.Keyring != nil {
+		q.SealCheck = cfg.Keyring.CheckValue()
 	}
 	var a joinAnswer
 	for try := range joinTries {
@@ -227,6 +230,11 @@ func (n *Node) letIn(ctx context.Context, q joinRequest) (*joinAnswer, error) {
 	}
 	v := n.fsm.View()
 	cluster, _ := v.Cluster()
+	if len(q.SealCheck) > 0 { // before the token is used up
+		if err := n.keys.Check(q.SealCheck); err != nil {
+			return nil, fmt.Errorf("the joining node has another sealing key: %w", err)
+		}
+	}
 	authority, err := n.authority(v)
 	if err != nil {
 		return nil, err
@@ -372,12 +380,4 @@ func (n *Node) JoinToken(ctx context.Context, ttl time.Duration, nonVoter bool) 
 		return "", time.Time{}, refuse(http.StatusConflict, "refused", "the join token was refused: %s", r.Reject)
 	}
 	return t.Encode(), expires, nil
-}
-
-// introducer is the member that let this node in.
-func (n *Node) introducer() (peer.PeerClient, error) {
-	if n.id.IntroducerID == "" {
-		return nil, command.ErrUnavailable
-	}
-	return n.peers.client(n.id.IntroducerID, n.id.IntroducerAddr)
 }

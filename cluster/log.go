@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -31,7 +32,15 @@ func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	case level == hclog.Info:
 		at = slog.LevelInfo
 	}
-	for _, a := range args {
+	for i, a := range args {
+		switch a := a.(type) {
+		case hclog.Format:
+			if form, ok := a[0].(string); ok {
+				args[i] = fmt.Sprintf(form, a[1:]...)
+			}
+		case fmt.Stringer:
+			args[i] = a.String()
+		}
 		if err, ok := a.(error); ok && errors.Is(err, net.ErrClosed) {
 			at = slog.LevelDebug // a stream that this node closed itself
 		}

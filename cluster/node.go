@@ -355,7 +355,7 @@ func (n *Node) raftConfig() *raft.Config {
 	c.LeaderLeaseTimeout = n.cfg.HeartbeatTimeout / 2
 	// An idle leader tells its followers after this time what is committed: a lone
 	// write at a follower waits for it. 5 ms cost an idle node some 1 % of a core.
-	c.CommitTimeout = min(5*time.Millisecond, n.cfg.HeartbeatTimeout/10)
+	c.CommitTimeout = min(10*time.Millisecond, n.cfg.HeartbeatTimeout/10)
 	// Unbuffered: raft answers no future that still lies in the buffer when it is
 	// shut down, and who waits for one would wait for ever.
 	c.BatchApplyCh = false

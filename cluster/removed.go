@@ -29,8 +29,8 @@ func (n *Node) watchRemoved(ctx context.Context) {
 		if at := n.provedAt.Load(); n.removed.Load() || at != 0 && n.progress.since()-time.Duration(at) < askRemovedEvery {
 			continue
 		}
-		for _, row := range n.fsm.View().Nodes() {
-			if row.GetId() != n.id.NodeID && !row.GetRemoved() && n.saysRemoved(ctx, row.GetClusterAddr()) {
+		for _, addr := range n.others() {
+			if n.saysRemoved(ctx, addr) {
 				n.noteRemoved()
 				return
 			}

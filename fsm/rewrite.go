@@ -23,6 +23,13 @@ type Plan struct {
 	Index   uint64      // the log's last index, so that no node takes its old state for newer
 	Clock   int64       // milliseconds
 	Foreign bool        // let a backup of another cluster in
+	// SealCheck, when set, tells whether this cluster's sealing keys open what the
+	// backup holds sealed.
+	SealCheck func(value []byte) error
+	// Reseal seals a shared key of this cluster anew under another version: beside a
+	// foreign backup's keys, what was hashed under this cluster's stays good. It is
+	// needed with Foreign.
+	Reseal func(k *state.ClusterKey, version uint32) (*state.ClusterKey, error)
 }
 
 // ErrForeign says that a backup belongs to another cluster.
@@ -41,7 +48,7 @@ func Rewrite(r io.Reader, w io.Writer, dir string, o storage.Options, p Plan) (i
 	}
 	cluster, _ := p.Now.Cluster()
 	if in.Header.Cluster != cluster.GetId() && !p.Foreign {
-		return 0, fmt.Errorf("%w: it says %q, this is %q; restore it with --foreign if that is meant", ErrForeign, in.Header.Cluster, cluster.GetId())
+		return 0, fmt.Errorf("%w: it says %q, this is %q; restore it with --foreign (?foreign=true) if that is meant", ErrForeign, in.Header.Cluster, cluster.GetId())
 	}
 	if in.Header.FeatureLevel > command.Level {
 		return 0, fmt.Errorf("the backup has feature level %d, this binary understands %d: start a newer one", in.Header.FeatureLevel, command.Level)
@@ -62,7 +69,14 @@ func rewrite(w io.Writer, db *storage.DB, backup *state.View, header Header, p P
 	s.SetEpoch(max(backup.Epoch(), p.Now.Epoch()) + 1)
 	s.SkipTo(max(backup.Head(), p.Now.Head(), p.Head) + HeadMargin)
 	s.SetLevel(uint32(p.Now.Counters().Level))
-	s.keepCluster(p.Now, p.Foreign)
+	if backed, _ := backup.Cluster(); p.SealCheck != nil {
+		if err := p.SealCheck(backed.GetSealCheck()); err != nil {
+			return 0, fmt.Errorf("what the backup holds sealed can't be opened here: %w; add its sealing key behind this cluster's own", err)
+		}
+	}
+	if err := s.keepCluster(p); err != nil {
+		return 0, err
+	}
 	if err := s.keepRevocations(backup, p.Now); err != nil {
 		return 0, err
 	}
@@ -112,7 +126,8 @@ func longestOf(v *state.View, tenant string) int64 {
 // its nodes, the keys that they speak to each other with, operators' tokens. Of
 // the other shared keys, those that the cluster made or sealed anew since its own
 // backup are kept too, for what was hashed under them.
-func (s step) keepCluster(now *state.View, foreign bool) {
+func (s step) keepCluster(p Plan) error {
+	now := p.Now
 	c, _ := now.Cluster()
 	c = cloneOf(c)
 	c.RestoredAt = s.now
@@ -127,20 +142,33 @@ func (s step) keepCluster(now *state.View, foreign bool) {
 		for _, k := range s.ClusterKeys(name) {
 			s.DeleteClusterKey(name, k.GetVersion())
 		}
-		if foreign {
-			for _, k := range now.ClusterKeys(name) {
-				s.PutClusterKey(k)
-			}
-		}
-	}
-	if !foreign {
-		for _, k := range now.AllClusterKeys() {
+		for _, k := range now.ClusterKeys(name) {
 			s.PutClusterKey(k)
 		}
+	}
+	for _, k := range now.AllClusterKeys() {
+		switch k.GetName() {
+		case "ca", "gossip", "gateway-gossip":
+			continue
+		}
+		if p.Foreign {
+			// The versions of two clusters are different keys. Ours come last, so
+			// that they are the newest: operators' tokens are hashed under them.
+			version := uint32(1)
+			for _, theirs := range s.ClusterKeys(k.GetName()) {
+				version = max(version, theirs.GetVersion()+1)
+			}
+			var err error
+			if k, err = p.Reseal(k, version); err != nil {
+				return fmt.Errorf("keep this cluster's key %q: %w", k.GetName(), err)
+			}
+		}
+		s.PutClusterKey(k)
 	}
 	s.DeleteAdminTokens()
 	now.AdminTokens(func(hash [32]byte, t *state.AdminToken) { s.PutAdminToken(hash, t) })
 	s.DeleteJoinTokens()
+	return nil
 }
 
 // keepRevocations carries over the revocations that the backup doesn't know.

@@ -219,6 +219,11 @@ func TestForeignBackups(t *testing.T) {
 	}
 	p := n.plan()
 	p.Foreign = true
+	p.Reseal = func(k *state.ClusterKey, version uint32) (*state.ClusterKey, error) {
+		k = cloneOf(k)
+		k.Version = version
+		return k, nil
+	}
 	n.mustRestore(bytes.NewReader(rewritten(t, backup, p)))
 	v := n.View()
 	c, _ := v.Cluster()

@@ -129,7 +129,7 @@ func (s *Server) answer(c *fasthttp.RequestCtx, r *request, route *Route) error 
 // viewError marks an error of Config.View: it is 503 unless it says otherwise.
 type viewError struct{ err error }
 
-func (e *viewError) Error() string { return "view: " + e.err.Error() }
+func (e *viewError) Error() string { return e.err.Error() }
 func (e *viewError) Unwrap() error { return e.err }
 
 // readBody reads the whole body into the request's own buffer, so that PostBody gives

@@ -101,6 +101,13 @@ func (r *Revoker) longestOf(v *state.View, tenant, id string) int64 {
 // maxTarget bounds a target, in bytes; a token is longer and has its own bound.
 const maxTarget = 1024
 
+// Check tells whether exactly one target is named, and well; the error is
+// invalid_request.
+func (t *Target) Check() error {
+	_, _, err := t.one()
+	return err
+}
+
 // one returns the kind and value of the only member that is set.
 func (t *Target) one() (kind, target string, err error) {
 	count := 0

@@ -66,7 +66,7 @@ func TestCommands(t *testing.T) {
 		{name: "revoke by time", args: "token revoke --subject alice --issued-before 2026-11-24T12:00:00Z", method: "POST", target: "/admin/v1/revocations", sends: `{"subject":"alice","issued_before":1795521600}`, answer: `{"seq":7,"head":8}`, shows: []string{"seq 7, head 8"}},
 		{name: "revoke one token from standard input", args: "token revoke -", stdin: " t0k \n", method: "POST", target: "/admin/v1/revocations", sends: `{"token":"t0k"}`, answer: `{"seq":7,"head":8}`, shows: []string{"seq 7"}},
 		{name: "revoke and wait", args: "token revoke --key-id k1 --wait gateways --timeout 2", method: "POST", target: "/admin/v1/revocations?timeout=2s&wait=gateways", sends: `{"key_id":"k1"}`,
-			answer: `{"seq":7,"head":7,"receipt":[{"gateway":"edge1","head":7,"ms":12,"ok":true}],"complete":true}`, shows: []string{"seq 7", "edge1    true       7     12ms"}},
+			answer: `{"seq":7,"head":7,"receipt":[{"gateway":"edge1","instance":"i1","head":7,"ms":12,"ok":true}],"complete":true}`, shows: []string{"seq 7", "edge1    i1        true       7     12ms"}},
 		{name: "a gateway that has not confirmed", args: "token revoke --root r --wait gateways", method: "POST", target: "/admin/v1/revocations?timeout=5s&wait=gateways", sends: `{"root":"r"}`,
 			answer: `{"seq":7,"head":7,"receipt":[{"gateway":"edge1","head":5,"ms":5000,"ok":false}],"complete":false}`, shows: []string{"edge1", "revoked, but not every gateway has confirmed"}, code: 1},
 		{name: "gateway register", args: "gateway register edge1 --tenants default,acme", method: "POST", target: "/admin/v1/gateways", sends: `{"name":"edge1","tenants":["default","acme"]}`,

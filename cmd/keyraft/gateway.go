@@ -99,7 +99,7 @@ func newGatewayList(dial dialer) *cobra.Command {
 				return err
 			}
 			return api.out.table(items, []column{
-				{"ID", "id", nil}, {"ADDR", "addr", nil}, {"EPOCH", "epoch", nil}, {"HEAD", "head", nil},
+				{"ID", "id", nil}, {"INSTANCE", "instance", nil}, {"ADDR", "addr", nil}, {"EPOCH", "epoch", nil}, {"HEAD", "head", nil},
 				{"HEAD AGE", "head_age_ms", milliseconds}, {"LAST SEEN", "last_seen_ms", milliseconds},
 			}, "no gateways; register one with 'keyraft gateway register NAME'")
 		},

@@ -499,7 +499,7 @@ func (h *holder) cluster() {
 		h.t.Fatal(err)
 	}
 	h.do(ask{method: "GET", path: "/cluster/v1/port?ca=" + hex.EncodeToString(parsed.Fingerprint[:]), status: 200})
-	h.do(ask{method: "GET", path: "/cluster/v1/port?ca=" + strings.Repeat("0", 64), status: 404, code: "not_found"})
+	h.do(ask{method: "GET", path: "/cluster/v1/port?ca=" + strings.Repeat("0", 64), status: 404, code: "other_cluster"})
 	second := startLive(h.t, map[string]string{"dev": "true", "node-id": "second", "non-voter": "true", "join": h.node.url, "join-token": token})
 	h.admin("GET", "cluster/members", nil, 200)
 	h.admin("GET", "cluster/members?limit=x", nil, 400)

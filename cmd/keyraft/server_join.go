@@ -5,11 +5,15 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/keyraft/keyraft/cluster/ca"
+	"github.com/keyraft/keyraft/internal/config"
 )
 
 // findTime bounds the question where a member's cluster port is.
@@ -39,6 +43,23 @@ func findMember(api string) func(ctx context.Context, fingerprint [32]byte) (str
 	}
 }
 
+// errOtherCluster says that --join names a member of another cluster than the one
+// that made the join token.
+var errOtherCluster = errors.New("the join token was made by another cluster than the one that --join names")
+
+// checkJoin refuses a join token that the member at --join knows nothing of (E1).
+// A member that doesn't answer says nothing against the token.
+func checkJoin(ctx context.Context, api, token string) error {
+	t, err := ca.ParseJoinToken(token)
+	if err != nil {
+		return config.NewError("join_token", err.Error(), "make one at a member with 'keyraft operator join-token'")
+	}
+	if _, err := findMember(api)(ctx, t.Fingerprint); errors.Is(err, errOtherCluster) {
+		return config.NewError("join_token", err.Error(), "make a token at a member of that cluster, or correct --join")
+	}
+	return nil
+}
+
 func askPort(ctx context.Context, client *http.Client, at string) (string, error) {
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
@@ -49,14 +70,19 @@ func askPort(ctx context.Context, client *http.Client, at string) (string, error
 		return "", err
 	}
 	defer func() { _ = a.Body.Close() }()
-	if a.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("it answered %s: is it a member of the cluster that made the join token?", a.Status)
-	}
 	var out struct {
 		ClusterAddr string `json:"cluster_addr"`
+		Code        string `json:"code"`
+		Detail      string `json:"detail"`
 	}
-	if err := json.NewDecoder(io.LimitReader(a.Body, 4<<10)).Decode(&out); err != nil || out.ClusterAddr == "" {
-		return "", fmt.Errorf("its answer is not understood")
+	err = json.NewDecoder(io.LimitReader(a.Body, 4<<10)).Decode(&out)
+	switch {
+	case err == nil && out.Code == "other_cluster":
+		return "", fmt.Errorf("%w: %s", errOtherCluster, out.Detail)
+	case a.StatusCode != http.StatusOK:
+		return "", fmt.Errorf("it answered %s: is it a Keyraft node?", a.Status)
+	case err != nil || out.ClusterAddr == "":
+		return "", errors.New("its answer is not understood: is it a Keyraft node?")
 	}
 	return out.ClusterAddr, nil
 }

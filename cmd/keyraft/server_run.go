@@ -49,11 +49,12 @@ type server struct {
 	fatal chan error
 	gone  chan struct{} // closed when the node was removed
 
-	api  net.Listener
-	tls  *tls.Config
-	url  string // of the API, as others reach it
-	node *cluster.Node
-	up   chan struct{} // closed when node is set
+	api     net.Listener
+	tls     *tls.Config
+	url     string // of the API, as others reach it
+	opsAddr string
+	node    *cluster.Node
+	up      chan struct{} // closed when node is set
 
 	pollers atomic.Pointer[gatewayapi.Pollers]
 }
@@ -163,7 +164,7 @@ func (s *server) startNode(ctx context.Context) error {
 		},
 		Removed: sync.OnceFunc(func() { close(s.gone) }),
 	}
-	if err := s.plan(&c); err != nil {
+	if err := s.plan(ctx, &c); err != nil {
 		return err
 	}
 	node, err := cluster.Start(ctx, c)
@@ -187,13 +188,16 @@ func (s *server) inUse(err error) error {
 }
 
 // plan says how a node with an empty folder begins.
-func (s *server) plan(c *cluster.Config) error {
+func (s *server) plan(ctx context.Context, c *cluster.Config) error {
 	if hasState(s.cfg.Data) {
 		return nil
 	}
 	if s.cfg.Join != "" {
 		token, err := joinToken(&s.cfg)
 		if err != nil {
+			return err
+		}
+		if err := checkJoin(ctx, s.cfg.Join, token); err != nil {
 			return err
 		}
 		c.Join = &cluster.JoinPlan{Token: token, Find: findMember(s.cfg.Join), SaveSealKeys: func(text string) error {
@@ -277,10 +281,13 @@ func (s *server) serve(ctx context.Context, rooms *rooms) error {
 		if err != nil {
 			return errors.Join(config.NewError("ops_addr", err.Error(), "choose another address"), s.node.Close(ctx))
 		}
+		s.opsAddr = l.Addr().String()
 		background.Go(func() { serveOps(opsCtx, l, rooms.ops, s.log) })
 	}
 	ready := make(chan error, 1)
-	go func() { ready <- s.becomeReady(ctx, rooms) }()
+	starting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	background.Go(func() { ready <- s.becomeReady(starting, rooms) })
 	for {
 		select {
 		case err := <-ready:
@@ -429,6 +436,9 @@ func (s *server) printReady(rooms *rooms) error {
 		"msg": "ready", "issuer": issuer, "url": s.url, "api_addr": s.apiAddr(), "cluster_addr": s.node.ClusterAddr(),
 		"gossip_addr": s.place.GossipAddr, "gateway_gossip_addr": s.place.GatewayGossip,
 		"node_id": s.node.ID(), "cluster_id": s.node.ClusterID(), "data_dir": s.cfg.Data,
+	}
+	if s.opsAddr != "" {
+		line["ops_addr"] = s.opsAddr
 	}
 	if s.creds.AdminToken != "" && (s.cfg.Dev || s.cfg.AdminTokenFile == "") {
 		line["admin_token"] = s.creds.AdminToken

@@ -112,7 +112,7 @@ func syncDir(dir string) error {
 }
 
 func newSnapshotRestore(io console, dial dialer, inspect func(io.Reader) (any, error)) *cobra.Command {
-	var yes bool
+	var yes, foreign bool
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Put the cluster back to a saved state, after a question",
@@ -126,14 +126,15 @@ the epoch changes, and gateways fetch everything anew.`,
 			if err != nil {
 				return err
 			}
-			return api.restoreSnapshot(cmd.Context(), io, args[0], yes, inspect)
+			return api.restoreSnapshot(cmd.Context(), io, args[0], yes, foreign, inspect)
 		},
 	}
+	cmd.Flags().BoolVar(&foreign, "foreign", false, "let a snapshot of another cluster in; its sealing key must be among this one's")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
 }
 
-func (a *api) restoreSnapshot(ctx context.Context, c console, path string, yes bool, inspect func(io.Reader) (any, error)) error {
+func (a *api) restoreSnapshot(ctx context.Context, c console, path string, yes, foreign bool, inspect func(io.Reader) (any, error)) error {
 	if inspect == nil {
 		return errNoInspect
 	}
@@ -159,7 +160,11 @@ func (a *api) restoreSnapshot(ctx context.Context, c console, path string, yes b
 		}
 	}
 	pr := startProgress(a.io.Err, a.io.Redraw, "restoring "+path, size, a.pace)
-	resp, _, stop, err := a.stream(ctx, request{method: http.MethodPost, path: snapshotPath}, func(alive func()) io.Reader { return pr.reader(f, alive) }, size)
+	at := snapshotPath
+	if foreign {
+		at += "?foreign=true"
+	}
+	resp, _, stop, err := a.stream(ctx, request{method: http.MethodPost, path: at}, func(alive func()) io.Reader { return pr.reader(f, alive) }, size)
 	pr.end()
 	if err != nil {
 		return err

@@ -297,7 +297,7 @@ func printReceipt(out printer, answer json.RawMessage, waited bool) error {
 		}
 		if waited {
 			if err := out.table(done.Receipt, []column{
-				{"GATEWAY", "gateway", nil}, {"CONFIRMED", "ok", nil}, {"HEAD", "head", nil}, {"AFTER", "ms", milliseconds},
+				{"GATEWAY", "gateway", nil}, {"INSTANCE", "instance", nil}, {"CONFIRMED", "ok", nil}, {"HEAD", "head", nil}, {"AFTER", "ms", milliseconds},
 			}, "no gateway is connected"); err != nil {
 				return err
 			}

@@ -155,7 +155,7 @@ func (s *server) rooms() (*rooms, error) {
 			}
 			return errors.New("no leader is in reach: writes would be refused")
 		},
-		Removed: cluster.ErrRemoved, Metrics: s.reg, Knows: s.node.Knows, ClusterAddr: s.node.ClusterAddr,
+		Removed: cluster.ErrRemoved, Metrics: s.reg, Knows: s.node.Knows, ClusterID: s.node.ClusterID(), ClusterAddr: s.node.ClusterAddr,
 	}
 	r.ops = opsapi.Handler(ops)
 	gatewayRoutes, err := r.gateways()

@@ -166,9 +166,15 @@ func (s *Server) serve(c *fasthttp.RequestCtx) {
 }
 
 // broken answers what is not HTTP or beyond a limit: a refusal in the same form.
-func (s *Server) broken(c *fasthttp.RequestCtx, _ error) {
-	s.refuse(c, refusal(BadRequest, fasthttp.StatusUnauthorized, "invalid_request", "the request is not well-formed HTTP, or too large"))
+func (s *Server) broken(c *fasthttp.RequestCtx, err error) {
 	c.SetConnectionClose()
+	var late net.Error
+	if errors.As(err, &late) && late.Timeout() {
+		// Perhaps nobody asked anything: this must never look like a decision.
+		text(c, fasthttp.StatusRequestTimeout, "no request arrived in time\n")
+		return
+	}
+	s.refuse(c, refusal(BadRequest, fasthttp.StatusUnauthorized, "invalid_request", "the request is not well-formed HTTP, or too large"))
 }
 
 func (s *Server) status(c *fasthttp.RequestCtx) {

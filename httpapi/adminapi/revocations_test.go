@@ -65,7 +65,7 @@ func TestRevocationBodies(t *testing.T) {
 		{"a client of another tenant", `{"client_id":"theirs"}`, 404, "client_id"},
 		{"a token of another tenant", `{"token":"` + theirs + `"}`, 400, ""},
 		{"a token that is none", `{"token":"abc"}`, 400, ""},
-		{"the key that signs", `{"key_id":"` + active + `"}`, 400, ""},
+		{"the key that signs, up to a moment", `{"key_id":"` + active + `","issued_before":1700000000}`, 400, "issued_before"},
 		{"a key that is not there", `{"key_id":"nobodys"}`, 404, "key_id"},
 		{"an endless subject", `{"subject":"` + strings.Repeat("a", 2000) + `"}`, 400, ""},
 	} {
@@ -81,6 +81,22 @@ func TestRevocationBodies(t *testing.T) {
 	w.object(200, "POST", "/admin/v1/revocations", `{"subject":"*"}`) // exact match alone
 	if _, revoked := w.fsm.View().Revoked("default", "", "subject", "alice", 0, 0); revoked {
 		t.Error("a star matched a subject")
+	}
+}
+
+// TestY9LeakedKey: revoking the key that signs lets its successor sign in the same
+// call, and refuses what the old one signed.
+func TestY9LeakedKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	leaked := w.signs("")["kid"].(string)
+	got := w.object(200, "POST", "/admin/v1/revocations", `{"key_id":"`+leaked+`"}`)
+	v := w.fsm.View()
+	if seq, revoked := v.Revoked("default", "", "key", leaked, 0, 0); !revoked || float64(seq) > got["seq"].(float64) {
+		t.Errorf("revoked %v by %d, answered %v", revoked, seq, got)
+	}
+	if now := w.signs("")["kid"].(string); now == leaked {
+		t.Error("the leaked key signs on")
 	}
 }
 

@@ -40,6 +40,7 @@ type Deps struct {
 	// Knows tells whether a fingerprint is of this cluster's authority, ClusterAddr
 	// where the node's cluster port is.
 	Knows       func(fingerprint [32]byte) bool
+	ClusterID   string
 	ClusterAddr func() string
 }
 
@@ -112,7 +113,7 @@ func Routes(d Deps, metrics bool) []httpapi.Route {
 func (d *Deps) port(c *fasthttp.RequestCtx, _ *state.View) error {
 	raw, err := hex.DecodeString(string(c.QueryArgs().Peek("ca")))
 	if err != nil || len(raw) != 32 || !d.Knows([32]byte(raw)) {
-		return httpapi.Problem(http.StatusNotFound, "not_found", "ca", "this node is of no cluster with that authority")
+		return httpapi.Problem(http.StatusNotFound, "other_cluster", "ca", "this node is of cluster "+d.ClusterID+", which has another authority")
 	}
 	return httpapi.JSON(c, http.StatusOK, struct {
 		ClusterAddr string `json:"cluster_addr"`
