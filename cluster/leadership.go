@@ -25,12 +25,6 @@ func (l *leadership) changed() <-chan struct{} {
 	return l.signal
 }
 
-func (l *leadership) now() (id, addr string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.id, l.addr
-}
-
 func (l *leadership) set(id, addr string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -266,8 +266,9 @@ func (s *Store) Close() error {
 	wait := time.NewTimer(s.opts.Stall)
 	defer wait.Stop()
 	select {
-	case <-closed:
+	case err := <-closed:
+		return errors.Join(s.opts.Latch.Err(), err)
 	case <-wait.C:
+		return s.opts.Latch.Err()
 	}
-	return s.opts.Latch.Err()
 }

@@ -115,7 +115,7 @@ func (f finished) ClientHandshake(_ context.Context, _ string, raw net.Conn) (ne
 }
 
 func (finished) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 func (f finished) Clone() credentials.TransportCredentials { return f }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -40,7 +41,7 @@ func (b *Batch) Expire(upTo int64, limit int) (int, error) {
 // expireRow removes the row unless it was given a later end after it was queued.
 func (b *Batch) expireRow(key []byte, now int64) error {
 	raw, err := b.w.Get(key)
-	if err == storage.ErrNotFound {
+	if errors.Is(err, storage.ErrNotFound) {
 		return nil
 	}
 	if err != nil {

@@ -172,7 +172,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(tableRevocations, Revocation{Seq: 1, IssuedBefore: 2, ExpiresAt: 3}.encode(), []byte("\x00\x01t\x00\x00\x00\x01k\x00\x01x\x00\x01a"))
 	f.Add(tableClients, encode(&Client{Id: "a", Secrets: []*SecretHash{{Id: "s"}}}), []byte("\x00\x01t"))
 	f.Add(tableMeta, Applied{Index: 1}.encode(), []byte{})
-	f.Add(byte(tableMeta), Counters{Clock: 1}.encode(), []byte{})
+	f.Add(tableMeta, Counters{Clock: 1}.encode(), []byte{})
 	f.Fuzz(func(t *testing.T, table byte, value, rest []byte) {
 		if row, err := decodeInMemory(append([]byte{table}, rest...), value); err == nil {
 			switch r := row.(type) {

@@ -40,7 +40,7 @@ func Load(db *storage.DB) (*View, error) {
 	v := &View{db: db}
 	raw, err := db.Get(keyApplied)
 	switch {
-	case err == storage.ErrNotFound:
+	case errors.Is(err, storage.ErrNotFound):
 	case err != nil:
 		return nil, fmt.Errorf("read the applied index: %w", err)
 	default:
@@ -51,7 +51,7 @@ func Load(db *storage.DB) (*View, error) {
 		if err == nil {
 			v.counters, err = decodeCounters(raw)
 		}
-		if err != nil && err != storage.ErrNotFound { // none yet: all are zero
+		if err != nil && !errors.Is(err, storage.ErrNotFound) { // none yet: all are zero
 			return nil, fmt.Errorf("read the counters: %w", err)
 		}
 	}

@@ -142,17 +142,19 @@ func (s *scanner) skip() bool {
 		return ok
 	case c == '{':
 		l, ok := s.beginObject()
-		for more := true; ok; ok = s.skip() {
-			if _, more, ok = s.member(&l); !ok || !more {
-				return ok
+		for ; ok; ok = s.skip() {
+			_, more, good := s.member(&l)
+			if !good || !more {
+				return good
 			}
 		}
 		return false
 	case c == '[':
 		l, ok := s.beginArray()
-		for more := true; ok; ok = s.skip() {
-			if more, ok = s.element(&l); !ok || !more {
-				return ok
+		for ; ok; ok = s.skip() {
+			more, good := s.element(&l)
+			if !good || !more {
+				return good
 			}
 		}
 		return false
