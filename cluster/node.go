@@ -19,8 +19,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,11 +29,9 @@ import (
 
 	"github.com/keyraft/keyraft/cluster/gossip"
 	"github.com/keyraft/keyraft/cluster/logstore"
-	"github.com/keyraft/keyraft/cluster/peer"
 	"github.com/keyraft/keyraft/cluster/transport"
 	"github.com/keyraft/keyraft/fsm"
 	"github.com/keyraft/keyraft/fsm/command"
-	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/storage"
 )
@@ -199,177 +195,6 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// open brings up everything in the order in which it may be trusted: who the
-// node is, its stores, their reconciliation, the port, raft.
-func (n *Node) open(ctx context.Context) error {
-	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
-	}
-	fresh, err := n.identify(ctx)
-	if err != nil {
-		return err
-	}
-	if err := n.openStores(); err != nil {
-		return err
-	}
-	if row, ok := n.fsm.View().Node(n.id.NodeID); ok && row.GetRemoved() && holds(row, n.serial()) {
-		return ErrRemoved
-	}
-	if err := n.openPort(); err != nil {
-		return err
-	}
-	config := n.raftConfig()
-	if err := n.reconcile(config); err != nil {
-		return err
-	}
-	if fresh && n.cfg.Join == nil {
-		if err := n.bootstrapRaft(config); err != nil {
-			return err
-		}
-	}
-	n.raft, err = raft.NewRaft(config, n.adapter, n.logs, n.store.Stable(), n.snapshots, n.transport)
-	if err != nil {
-		return fmt.Errorf("start raft: %w", err)
-	}
-	return nil
-}
-
-// identify finds out who this node is; fresh says that the folder was empty.
-func (n *Node) identify(ctx context.Context) (fresh bool, err error) {
-	if n.keys != nil {
-		if n.id, err = loadIdentity(n.cfg.DataDir, n.keys); err != nil {
-			return false, err
-		}
-	}
-	if n.id != nil {
-		if n.id.NodeID != n.cfg.NodeID {
-			return false, fmt.Errorf("the data folder belongs to node %q, not to %q: set --node-id %s, or give another --data-dir", n.id.NodeID, n.cfg.NodeID, n.id.NodeID)
-		}
-		return n.pendingBootstrap() && !n.hasLog(), nil
-	}
-	switch {
-	case n.cfg.Bootstrap != nil:
-		return true, n.found()
-	case n.cfg.Join != nil:
-		got, err := requestJoin(ctx, &n.cfg, *n.cfg.Join)
-		if err != nil {
-			return false, fmt.Errorf("join the cluster: %w", err)
-		}
-		if got.sealText != "" {
-			if err := n.cfg.Join.SaveSealKeys(got.sealText); err != nil {
-				return false, fmt.Errorf("keep the cluster's sealing key: %w", err)
-			}
-			n.cfg.ShareSealKeys = got.sealText
-		}
-		n.id, n.keys = got.id, got.keys
-		n.joinedAt.Store(got.index)
-		return true, n.id.save(n.cfg.DataDir)
-	default:
-		return false, errors.New("the data folder is empty: make a cluster with --bootstrap, or enter one with --join ADDR --join-token TOKEN")
-	}
-}
-
-func (n *Node) hasLog() bool {
-	info, err := os.Stat(filepath.Join(n.cfg.DataDir, "raft.db"))
-	return err == nil && info.Size() > 0
-}
-
-func (n *Node) openStores() error {
-	n.latch = storage.NewLatch(n.cfg.Fatal)
-	logs := logstore.Options{
-		Latch: n.latch, Stall: n.cfg.Storage.Stall, Logger: raftLogger(n.log),
-		Observe: func(op string, d time.Duration) { n.metrics.disk.WithLabelValues(op).Observe(d.Seconds()) },
-		Fault:   n.cfg.LogFault,
-	}
-	var err error
-	if n.store, err = logstore.Open(filepath.Join(n.cfg.DataDir, "raft.db"), logs); err != nil {
-		return err
-	}
-	files, err := logstore.NewSnapshots(n.cfg.DataDir, 2, logs)
-	if err != nil {
-		return err
-	}
-	n.snapshots = &snapshots{SnapshotStore: files}
-	n.logs = &watchedLog{LogStore: n.store.Log(), halt: n.cfg.Fatal}
-	o := n.cfg.Storage
-	o.Latch, o.Logger = n.latch, n.log
-	n.fsm, err = fsm.Open(fsm.Config{
-		Dir: filepath.Join(n.cfg.DataDir, "state"), Storage: o, Halt: n.cfg.Fatal, Observe: n.observe, Logger: n.log,
-	})
-	if err != nil {
-		return err
-	}
-	n.progress.observe(n.fsm.View())
-	n.adapter = &adapter{fsm: n.fsm, log: n.logs, halt: n.cfg.Fatal, now: n.cfg.Now, before: n.cfg.BeforeApply}
-	return nil
-}
-
-// observe is told each new view by Apply; it must not block.
-func (n *Node) observe(v *state.View) {
-	n.progress.observe(v)
-	if row, ok := v.Node(n.id.NodeID); ok && row.GetRemoved() && holds(row, n.serial()) && n.removed.CompareAndSwap(false, true) {
-		n.spawn(n.farewell)
-	}
-}
-
-// farewell makes the removal durable, so that the next start knows it too, and
-// tells the owner, who ends the node.
-func (n *Node) farewell() {
-	if err := n.fsm.Flush(); err != nil {
-		n.log.Warn("this node was removed; that could not be kept for its next start", "error", err)
-	}
-	go n.cfg.Removed() // it may call Close, which waits for this
-}
-
-func (n *Node) openPort() error {
-	var err error
-	n.mux, err = transport.Listen(transport.Config{
-		BindAddr: n.cfg.BindAddr, AdvertiseAddr: n.cfg.AdvertiseAddr, ClusterID: n.id.ClusterID,
-		Certificate: n.certificate, Authorities: n.authorities, Check: n.checkPeer,
-		Logger: n.log, Dial: n.cfg.Dial, Now: n.cfg.Now,
-	})
-	if err != nil {
-		return err
-	}
-	n.peers = newPeers(n.mux)
-	// No pipelining: when a connection breaks with three appends under way, raft
-	// v1.8.0's pipeline blocks its sender for ever, and that follower gets nothing
-	// more in this term while heartbeats go on. One append carries 64 entries.
-	n.transport, err = transport.NewRaft(n.mux.Raft(), transport.RaftConfig{Logger: raftLogger(n.log), MaxInFlight: 1})
-	return err
-}
-
-// answer serves the other nodes' questions; raft runs by then.
-func (n *Node) answer() {
-	listener, creds := n.mux.GRPC()
-	n.grpc = grpc.NewServer(append(transport.GRPCOptions(), grpc.Creds(creds))...)
-	peer.RegisterPeerServer(n.grpc, &server{node: n})
-	n.wg.Go(func() { _ = n.grpc.Serve(listener) })
-	n.wg.Go(func() { n.acceptJoins(n.mux.Join()) })
-}
-
-func (n *Node) raftConfig() *raft.Config {
-	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(n.id.NodeID)
-	c.HeartbeatTimeout, c.ElectionTimeout = n.cfg.HeartbeatTimeout, n.cfg.ElectionTimeout
-	c.LeaderLeaseTimeout = n.cfg.HeartbeatTimeout / 2
-	// An idle leader tells its followers after this time what is committed: a lone
-	// write at a follower waits for it. 5 ms cost an idle node some 1 % of a core.
-	c.CommitTimeout = min(10*time.Millisecond, n.cfg.HeartbeatTimeout/10)
-	// Unbuffered: raft answers no future that still lies in the buffer when it is
-	// shut down, and who waits for one would wait for ever.
-	c.BatchApplyCh = false
-	c.NoLegacyTelemetry = true
-	c.NoSnapshotRestoreOnStart = true // reconcile decides (R4)
-	c.ShutdownOnRemove = false        // a removed node says so, then exits
-	// Snapshots are asked for by bytes of log (snapshotLoop), never by count (R5).
-	c.SnapshotThreshold = 1 << 62
-	c.SnapshotInterval = 24 * time.Hour
-	c.TrailingLogs = n.cfg.TrailingLogs
-	c.Logger = raftLogger(n.log)
-	return c
-}
-
 // spawn runs fn on a goroutine whose end release waits for; false when the node
 // is stopping, and then fn is not run.
 func (n *Node) spawn(fn func()) bool {
@@ -469,93 +294,6 @@ func (n *Node) Keyring() *seal.Keyring { return n.keys }
 
 // FSM is the state machine of this node, for checksums and figures.
 func (n *Node) FSM() *fsm.FSM { return n.fsm }
-
-// Close drains: it hands leadership over, stops raft, flushes and closes the
-// stores. It waits at most for ctx; a second call waits for the first.
-func (n *Node) Close(ctx context.Context) error {
-	n.closing.Do(func() {
-		go func() {
-			defer close(n.ended)
-			n.drain(ctx)
-			n.closed = n.release()
-		}()
-	})
-	select {
-	case <-n.ended:
-		return n.closed
-	case <-ctx.Done():
-		return fmt.Errorf("the node did not stop in time: %w", context.Cause(ctx))
-	}
-}
-
-func (n *Node) drain(ctx context.Context) {
-	if voters, err := n.voters(); err == nil && len(voters) > 1 && n.isLeader() {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		if err := n.transfer(ctx, ""); err != nil {
-			n.log.Warn("leadership could not be handed over before the stop", "error", err)
-		}
-	}
-	n.pools.leave()
-}
-
-// Kill stops the node as a crash would: nothing is handed over or flushed.
-func (n *Node) Kill() {
-	n.closing.Do(func() {
-		defer close(n.ended)
-		_ = n.mux.Close()
-		n.cancel()
-		n.shutdown()
-		_ = n.fsm.Kill()
-		n.closed = n.release()
-	})
-	<-n.ended
-}
-
-func (n *Node) shutdown() raft.Future {
-	if n.stopping == nil {
-		n.stopping = n.raft.Shutdown()
-	}
-	return n.stopping
-}
-
-// release closes whatever is open, in the reverse order. With a broken disk the
-// log is closed before raft's end is waited for: raft may be held in a write.
-func (n *Node) release() error {
-	n.cancel()
-	n.spawning.Lock()
-	n.stopped = true
-	n.spawning.Unlock()
-	var errs []error
-	switch {
-	case n.raft != nil:
-		stopping := n.shutdown()
-		if n.latch.Err() != nil {
-			errs = append(errs, n.store.Close())
-		}
-		errs = append(errs, stopping.Error())
-	case n.transport != nil:
-		errs = append(errs, n.transport.Close())
-	}
-	if n.peers != nil {
-		n.peers.close()
-	}
-	if n.grpc != nil {
-		n.grpc.Stop()
-	}
-	n.pools.close()
-	if n.mux != nil {
-		errs = append(errs, n.mux.Close())
-	}
-	n.wg.Wait()
-	if n.fsm != nil {
-		errs = append(errs, n.fsm.Close())
-	}
-	if n.store != nil {
-		errs = append(errs, n.store.Close())
-	}
-	return errors.Join(errs...)
-}
 
 // pools are the two gossip pools; nil where there is none.
 type pools struct {
