@@ -91,7 +91,7 @@ func startCluster(t *testing.T, n int) []*node {
 		}
 		c := raft.DefaultConfig()
 		c.LocalID, c.Logger = members.Servers[i].ID, hclog.NewNullLogger()
-		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = 200*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond, 5*time.Millisecond
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = time.Second, time.Second, time.Second, 5*time.Millisecond
 		c.TrailingLogs = 10
 		if err := raft.BootstrapCluster(c, nd.store.Log(), nd.store.Stable(), snapshots, nd.trans, members); err != nil {
 			t.Fatal(err)
