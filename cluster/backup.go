@@ -102,6 +102,10 @@ func (n *Node) Restore(ctx context.Context, r io.Reader, foreign bool) (member.R
 	if err != nil {
 		return member.Restored{}, fmt.Errorf("%w: %v", command.ErrUnavailable, err)
 	}
+	// A first message in any case: an empty backup is judged too.
+	if err := stream.Send(&peer.Chunk{Foreign: foreign}); err != nil {
+		return member.Restored{}, fmt.Errorf("%w: %v", command.ErrUnavailable, err)
+	}
 	buf := make([]byte, chunkSize)
 	for {
 		m, err := io.ReadFull(r, buf)
@@ -125,7 +129,7 @@ func (n *Node) Restore(ctx context.Context, r io.Reader, foreign bool) (member.R
 		return member.Restored{}, fmt.Errorf("%w: %v", command.ErrOutcomeUnknown, err)
 	}
 	if a.GetCode() != 0 {
-		return member.Restored{}, &member.RefusedError{Status: int(a.GetCode()), Code: "restore_refused", Reason: a.GetReason()}
+		return member.Restored{}, &member.RefusedError{Status: int(a.GetCode()), Code: a.GetMachineCode(), Reason: a.GetReason()}
 	}
 	got := member.Restored{Epoch: a.GetEpoch(), Index: a.GetIndex(), Head: a.GetHead()}
 	return got, n.awaitEpoch(ctx, got.Epoch)
@@ -159,7 +163,7 @@ func (s *server) Restore(stream peer.Peer_RestoreServer) error {
 	var refused *member.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		return stream.SendAndClose(&peer.RestoreAnswer{Code: uint32(refused.Status), Reason: refused.Reason})
+		return stream.SendAndClose(&peer.RestoreAnswer{Code: uint32(refused.Status), Reason: refused.Reason, MachineCode: refused.Code})
 	case errors.Is(err, command.ErrUnavailable):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	case err != nil:
@@ -226,7 +230,12 @@ func (n *Node) restoreHere(ctx context.Context, r io.Reader, foreign bool) (memb
 	})
 	if err != nil {
 		n.log.Warn("a backup was refused", "error", err)
-		why := strings.ReplaceAll(err.Error(), n.cfg.DataDir, "the data folder") // the caller need not know this node's paths
+		why := err.Error()
+		if _, cause, ok := strings.Cut(why, filepath.Join(dir, "scratch")); ok { // the caller need not know this node's paths
+			if _, cause, ok = strings.Cut(cause, ": "); ok {
+				why = cause
+			}
+		}
 		return member.Restored{}, refuse(http.StatusUnprocessableEntity, "bad_snapshot", "nothing was changed: %s", why)
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {

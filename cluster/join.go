@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
@@ -336,22 +337,44 @@ func (n *Node) authority(v *state.View) (*ca.Authority, error) {
 	return ca.Load(k.GetPublicPart(), plain)
 }
 
+// derive makes a secret of a caller's idempotency key, which only nodes of this
+// cluster can.
+func (n *Node) derive(v *state.View, purpose string, key []byte) (ca.Secret, error) {
+	under, err := n.hashKey(v)
+	if err != nil {
+		return ca.Secret{}, err
+	}
+	mac := hmac.New(sha256.New, under[:])
+	mac.Write([]byte("keyraft " + purpose + "\x00"))
+	mac.Write(key)
+	return ca.Secret(mac.Sum(nil)), nil
+}
+
 // hashSecret is the stored form of a generated secret under the newest hash key.
 func (n *Node) hashSecret(v *state.View, secret []byte) ([32]byte, error) {
+	key, err := n.hashKey(v)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return seal.Hash(key, secret), nil
+}
+
+// hashKey opens the newest key of stored secrets.
+func (n *Node) hashKey(v *state.View) (*seal.Key, error) {
 	keys := v.ClusterKeys(keyHash)
 	if len(keys) == 0 {
-		return [32]byte{}, errors.New("this node's state holds no hash key yet: try another member")
+		return nil, errors.New("this node's state holds no hash key yet: try another member")
 	}
 	k := keys[len(keys)-1]
 	plain, err := n.keys.Open(keyLabel(k.GetName(), k.GetVersion()), k.GetSealed())
 	if err != nil {
-		return [32]byte{}, err
+		return nil, err
 	}
 	if len(plain) != 32 {
-		return [32]byte{}, fmt.Errorf("the hash key has %d bytes, want 32", len(plain))
+		return nil, fmt.Errorf("the hash key has %d bytes, want 32", len(plain))
 	}
 	key := seal.Key(plain)
-	return seal.Hash(&key, secret), nil
+	return &key, nil
 }
 
 // JoinToken makes a single-use token by which one node may join within ttl.
@@ -365,6 +388,11 @@ func (n *Node) JoinToken(ctx context.Context, ttl time.Duration, nonVoter bool) 
 	if err != nil {
 		return "", time.Time{}, err
 	}
+	if key, _, ok := command.KeyFrom(ctx); ok { // the same request again gets the same token
+		if t.Secret, err = n.derive(v, "join token", key[:]); err != nil {
+			return "", time.Time{}, err
+		}
+	}
 	hash, err := n.hashSecret(v, t.Secret[:])
 	if err != nil {
 		return "", time.Time{}, err
@@ -376,8 +404,15 @@ func (n *Node) JoinToken(ctx context.Context, ttl time.Duration, nonVoter bool) 
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	if r.Reject != command.Accepted {
+	switch r.Reject {
+	case command.Accepted:
+	case command.KeyReused:
+		return "", time.Time{}, refuse(http.StatusUnprocessableEntity, "idempotency_key_reused", "the Idempotency-Key was used for another request; use a new one")
+	default:
 		return "", time.Time{}, refuse(http.StatusConflict, "refused", "the join token was refused: %s", r.Reject)
+	}
+	if row, ok := n.fsm.View().JoinToken(hash); ok {
+		expires = time.UnixMilli(row.GetExpiresAt())
 	}
 	return t.Encode(), expires, nil
 }

@@ -220,7 +220,7 @@ func (n *Node) stepDown(ctx context.Context) {
 func (n *Node) ownJobs() []Job {
 	return []Job{
 		{Name: "expire", Every: 10 * time.Second, Run: n.expireJob},
-		{Name: "promote", Every: 500 * time.Millisecond, Run: n.promoteJob},
+		{Name: "promote", Every: 100 * time.Millisecond, Run: n.promoteJob},
 		{Name: "settle", Every: 2 * time.Second, Run: n.settleJob},
 		{Name: "gossip-keys", Every: time.Second, Run: n.gossipKeyJob},
 	}

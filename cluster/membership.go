@@ -25,7 +25,7 @@ const changeTime = 10 * time.Second
 // and it has stayed so.
 const (
 	maxTrailing = 1000
-	stableFor   = time.Second
+	stableFor   = 300 * time.Millisecond
 )
 
 func refuse(status int, code, format string, args ...any) error {

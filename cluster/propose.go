@@ -25,7 +25,9 @@ func (n *Node) Propose(ctx context.Context, c command.Command) (command.Result, 
 			return command.Result{}, fmt.Errorf("make an idempotency key: %w", err)
 		}
 	}
-	envelope, err := command.Encode(c, key, body, command.Remembered(c.Kind()))
+	// A key that a caller named is kept with its result, whatever the kind: the same
+	// request again gives the same answer.
+	envelope, err := command.Encode(c, key, body, ok || command.Remembered(c.Kind()))
 	if err != nil {
 		return command.Result{}, err
 	}

@@ -159,3 +159,14 @@ func (n *Node) fill(ctx context.Context, m *member.Node) {
 		m.State = "not_ready"
 	}
 }
+
+// Votes tells whether this node counts in the quorum, and whether it should: one
+// that joined as a voter does once it has caught up.
+func (n *Node) Votes() (votes, should bool) {
+	s, err := n.serverOf(n.id.NodeID)
+	if err != nil {
+		return false, false
+	}
+	row, ok := n.fsm.View().Node(n.id.NodeID)
+	return s != nil && s.Suffrage == raft.Voter, ok && !row.GetNonVoter()
+}

@@ -12,7 +12,11 @@ import (
 
 const (
 	sweepEvery = time.Minute
-	saveEvery  = time.Minute
+	// The cache file is written when the head has moved, but for at most a fiftieth
+	// of the time, and at least once a minute.
+	saveEvery  = time.Second
+	saveRest   = 50
+	saveAtMost = time.Minute
 	hintPause  = 200 * time.Millisecond // between two polls that gossip asked for
 	hintTrust  = 2 * time.Second        // a head that gossip names and the node does not: try another node
 	hintMove   = 10 * time.Second       // between two moves for that reason
@@ -39,7 +43,8 @@ type syncer struct {
 	wanted      hint
 	wantedSince time.Duration
 	lastMove    time.Duration
-	saved       time.Duration
+	saved       time.Duration // when the cache file was written last
+	saving      time.Duration // how long that took
 	savedHead   uint64
 }
 
@@ -441,7 +446,7 @@ func (s *syncer) better() error {
 
 func (s *syncer) upkeep() {
 	s.g.sweep()
-	if s.g.cfg.Clock.Boot()-s.saved >= saveEvery {
+	if s.g.cfg.Clock.Boot()-s.saved >= min(max(saveEvery, saveRest*s.saving), saveAtMost) {
 		if err := s.save(); err != nil {
 			s.g.cfg.Logger.Error("the cache file can't be written; after a restart the gateway loads a snapshot", "error", err)
 		}
@@ -454,9 +459,11 @@ func (s *syncer) save() error {
 	if s.g.cfg.CacheFile == "" || !s.g.confirmed.Load() || v.head == s.savedHead {
 		return nil
 	}
+	begun := s.g.cfg.Clock.Boot()
 	if err := s.g.toFile(v); err != nil {
 		return err
 	}
 	s.saved, s.savedHead = s.g.cfg.Clock.Boot(), v.head
+	s.saving = s.saved - begun
 	return nil
 }

@@ -860,6 +860,7 @@ type RestoreAnswer struct {
 	Head          uint64                 `protobuf:"varint,3,opt,name=head,proto3" json:"head,omitempty"`
 	Code          uint32                 `protobuf:"varint,4,opt,name=code,proto3" json:"code,omitempty"`
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	MachineCode   string                 `protobuf:"bytes,6,opt,name=machine_code,json=machineCode,proto3" json:"machine_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -929,6 +930,13 @@ func (x *RestoreAnswer) GetReason() string {
 	return ""
 }
 
+func (x *RestoreAnswer) GetMachineCode() string {
+	if x != nil {
+		return x.MachineCode
+	}
+	return ""
+}
+
 var File_cluster_peer_peer_proto protoreflect.FileDescriptor
 
 const file_cluster_peer_peer_proto_rawDesc = "" +
@@ -994,13 +1002,14 @@ const file_cluster_peer_peer_proto_rawDesc = "" +
 	"\x05Chunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x18\n" +
 	"\aforeign\x18\x02 \x01(\bR\aforeign\x12\x12\n" +
-	"\x04size\x18\x03 \x01(\x03R\x04size\"{\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\"\x9e\x01\n" +
 	"\rRestoreAnswer\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04head\x18\x03 \x01(\x04R\x04head\x12\x12\n" +
 	"\x04code\x18\x04 \x01(\rR\x04code\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason2\xfc\x03\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12!\n" +
+	"\fmachine_code\x18\x06 \x01(\tR\vmachineCode2\xfc\x03\n" +
 	"\x04Peer\x12?\n" +
 	"\aForward\x12\x16.keyraft.peer.v1.Batch\x1a\x18.keyraft.peer.v1.Outcome(\x010\x01\x12P\n" +
 	"\tReadIndex\x12!.keyraft.peer.v1.ReadIndexRequest\x1a .keyraft.peer.v1.ReadIndexAnswer\x12J\n" +

@@ -27,10 +27,10 @@ func newClient(c console, dial dialer) *cobra.Command {
 // clientFlags are the members of a client that have a flag. Others are set with
 // --set or --file.
 type clientFlags struct {
-	file, name, scope, authMethod, jwksFile, jwksURI string
-	tokenFormat, tokenLifetime, tokenAlg             string
-	grants, redirects, resources, set                []string
-	enabled                                          bool
+	file, name, scope, authMethod, jwksFile string
+	tokenFormat, tokenLifetime, tokenAlg    string
+	grants, redirects, resources, set       []string
+	enabled                                 bool
 }
 
 func (f *clientFlags) add(cmd *cobra.Command) {
@@ -40,7 +40,6 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.scope, "scope", "", "scopes that it may ask for, separated by spaces")
 	fl.StringVar(&f.authMethod, "auth-method", "", "client_secret_basic, client_secret_post, private_key_jwt or none (token_endpoint_auth_method)")
 	fl.StringVar(&f.jwksFile, "jwks-file", "", "file with its public keys, for private_key_jwt (jwks)")
-	fl.StringVar(&f.jwksURI, "jwks-uri", "", "URL of its public keys (jwks_uri)")
 	fl.StringVar(&f.tokenFormat, "token-format", "", "jwt or opaque (access_token_format)")
 	fl.StringVar(&f.tokenLifetime, "token-lifetime", "", "lifetime of its access tokens, as 10m or in seconds (access_token_lifetime)")
 	fl.StringVar(&f.tokenAlg, "token-alg", "", "signature of its JWTs: ES256, EdDSA, PS256 or RS256 (access_token_signed_response_alg)")
@@ -68,7 +67,7 @@ func (f *clientFlags) members(cmd *cobra.Command, c console) (map[string]any, er
 		value        any
 	}{
 		{"name", "client_name", f.name}, {"scope", "scope", f.scope}, {"auth-method", "token_endpoint_auth_method", f.authMethod},
-		{"jwks-uri", "jwks_uri", f.jwksURI}, {"token-format", "access_token_format", f.tokenFormat},
+		{"token-format", "access_token_format", f.tokenFormat},
 		{"token-alg", "access_token_signed_response_alg", f.tokenAlg}, {"grant", "grant_types", f.grants},
 		{"redirect-uri", "redirect_uris", f.redirects}, {"resource", "resources", f.resources}, {"enabled", "enabled", f.enabled},
 	} {
@@ -96,7 +95,7 @@ func (f *clientFlags) members(cmd *cobra.Command, c console) (map[string]any, er
 	for _, pair := range f.set {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok || name == "" {
-			return nil, usagef("--set %q is not member=JSON; write refresh_grace=10", pair)
+			return nil, usagef("--set %q is not member=JSON; write software_version=10", pair)
 		}
 		if json.Valid([]byte(value)) {
 			m[name] = json.RawMessage(value)

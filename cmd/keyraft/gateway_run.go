@@ -45,7 +45,11 @@ func runGateway(ctx context.Context, cfg config.Gateway, _ config.Settings, io c
 	run, stop := context.WithCancel(ctx)
 	defer stop()
 	failed := make(chan error, 2)
-	go func() { failed <- g.Run(run) }()
+	synced := make(chan struct{}) // closed when the SDK has saved its cache and ended
+	go func() {
+		defer close(synced)
+		failed <- g.Run(run)
+	}()
 	go func() { failed <- srv.Serve(l) }()
 	line, err := json.Marshal(map[string]string{"msg": "ready", "listen": l.Addr().String()})
 	if err != nil {
@@ -62,6 +66,11 @@ func runGateway(ctx context.Context, cfg config.Gateway, _ config.Settings, io c
 	defer cancel()
 	shut := srv.Shutdown(drain)
 	stop()
+	select {
+	case <-synced:
+	case <-drain.Done():
+		shut = errors.Join(shut, errors.New("the gateway did not end in time; its cache file may be missing"))
+	}
 	if err != nil && ctx.Err() == nil {
 		return errors.Join(err, shut)
 	}
@@ -70,6 +79,9 @@ func runGateway(ctx context.Context, cfg config.Gateway, _ config.Settings, io c
 
 // newGatewayOf makes the SDK's gateway from the configuration.
 func newGatewayOf(cfg config.Gateway, change func(*gateway.Config)) (*gateway.Gateway, error) {
+	if _, err := os.ReadFile(cfg.CredentialFile); err != nil {
+		return nil, config.NewError("credential_file", err.Error(), "name the file with the credential that 'keyraft gateway register' gave")
+	}
 	c := gateway.Config{
 		CredentialFile: cfg.CredentialFile, Instance: cfg.Name, CacheFile: cfg.CacheFile, FailMode: gateway.FailMode(cfg.FailMode),
 		MaxStaleness: cfg.MaxStaleness, CacheBytes: int64(cfg.DecisionCache),

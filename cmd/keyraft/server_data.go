@@ -115,8 +115,10 @@ func samePort(want, last string) string {
 func sealingKeys(ctx context.Context, cfg *config.Config, log *slog.Logger) (keys *seal.Keyring, share string, err error) {
 	source := seal.Source{File: cfg.Seal.KeyFile, Env: cfg.Seal.KeyEnv, Exec: cfg.Seal.KeyExec, Warn: func(text string) { log.Warn(text) }}
 	if source.File != "" || source.Env != "" || len(source.Exec) > 0 {
-		keys, err = source.Load(ctx)
-		return keys, "", err
+		if keys, err = source.Load(ctx); err != nil {
+			return nil, "", config.NewError("seal", "gives no sealing key: "+err.Error(), "correct seal.key_file, seal.key_env or seal.key_exec")
+		}
+		return keys, "", nil
 	}
 	path := filepath.Join(cfg.Data, sealKeyFile)
 	raw, err := os.ReadFile(path)
@@ -156,8 +158,8 @@ type credentials struct {
 }
 
 // firstAdminToken reads the operator's token from its file, or makes one and writes
-// it there. fresh says that it was made now.
-func firstAdminToken(cfg *config.Config, kept string) (token string, err error) {
+// it there.
+func firstAdminToken(cfg *config.Config, kept string, log *slog.Logger) (token string, err error) {
 	if cfg.AdminTokenFile == "" {
 		if kept != "" {
 			return kept, nil
@@ -170,14 +172,30 @@ func firstAdminToken(cfg *config.Config, kept string) (token string, err error) 
 		if token == "" {
 			token = seal.NewSecret().Reveal()
 		}
-		return token, writePrivate(cfg.AdminTokenFile, []byte(token+"\n"))
+		if err := writePrivate(cfg.AdminTokenFile, []byte(token+"\n")); err != nil {
+			return "", config.NewError("admin_token_file", "can't be written: "+err.Error(), "name a file in a folder that this user may write")
+		}
+		return token, nil
 	}
 	if err != nil {
 		return "", config.NewError("admin_token_file", "can't be read: "+err.Error(), "make it readable, or remove it so that a token is made")
 	}
 	token = strings.TrimSpace(string(raw))
-	if len(token) < 22 || strings.ContainsAny(token, " \t\r\n") {
-		return "", config.NewError("admin_token_file", "holds no usable token", "write one line of at least 22 characters without spaces, or remove the file so that a token is made")
+	if token == "" { // made beforehand, to be filled
+		token = seal.NewSecret().Reveal()
+		if err := os.WriteFile(cfg.AdminTokenFile, []byte(token+"\n"), 0o600); err != nil {
+			return "", config.NewError("admin_token_file", "can't be written: "+err.Error(), "make it writable, or put a token into it")
+		}
+		return token, nil
+	}
+	if len(token) < 8 || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", config.NewError("admin_token_file", "holds no usable token", "write one line of at least 8 visible ASCII characters, better 43 random ones, or remove the file so that a token is made")
+	}
+	if info, err := os.Stat(cfg.AdminTokenFile); err == nil && info.Mode().Perm()&0o077 != 0 {
+		log.Warn("others on this machine can read or change the admin token: chmod 600 the file", "file", cfg.AdminTokenFile)
+	}
+	if len(token) < 22 {
+		log.Warn("the admin token is short enough to be guessed: use one of 22 characters or more outside of tests")
 	}
 	return token, nil
 }

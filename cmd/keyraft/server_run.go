@@ -68,7 +68,7 @@ func runServer(ctx context.Context, cfg config.Config, _ config.Settings, io con
 	if err := libraryMetrics(s.reg); err != nil {
 		return err
 	}
-	for _, w := range cfg.Warnings() {
+	for _, w := range append(cfg.Warnings(), config.UnknownEnv(io.Environ)...) {
 		s.log.Warn(w)
 	}
 	if err := s.prepare(ctx); err != nil {
@@ -206,7 +206,7 @@ func (s *server) plan(ctx context.Context, c *cluster.Config) error {
 		return nil
 	}
 	var err error
-	if s.creds.AdminToken, err = firstAdminToken(&s.cfg, s.creds.AdminToken); err != nil {
+	if s.creds.AdminToken, err = firstAdminToken(&s.cfg, s.creds.AdminToken, s.log); err != nil {
 		return err
 	}
 	if s.cfg.Dev {
@@ -349,6 +349,7 @@ func (s *server) becomeReady(ctx context.Context, rooms *rooms) error {
 			s.log.Warn("still not ready", "reason", err)
 		}
 	}
+	s.settle(ctx)
 	s.place.ClusterAddr = s.node.ClusterAddr()
 	s.place.GossipAddr, s.place.GatewayGossip = s.node.GossipAddrs()
 	if err := writeJSON(filepath.Join(s.cfg.Data, placeFile), s.place); err != nil {
@@ -363,6 +364,30 @@ func (s *server) becomeReady(ctx context.Context, rooms *rooms) error {
 		}
 	}
 	return s.printReady(rooms)
+}
+
+// settleTime bounds the wait for what is not needed to serve, but is meant by
+// "ready": a voter votes, the gossip ports are known.
+const settleTime = 10 * time.Second
+
+// settle waits until a node that should vote does, so that three nodes that say
+// ready survive the loss of one, and until the pools have their ports.
+func (s *server) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for {
+		votes, should := s.node.Votes()
+		nodes, gateways := s.node.GossipAddrs()
+		if votes == should && (s.cfg.GossipAddr == "" || nodes != "") && (s.cfg.GatewayGossipAddr == "" || gateways != "") {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			s.log.Warn("this node serves, but does not vote yet; it will once it has caught up", "votes", votes, "should", should)
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 func (s *server) awaitReady(ctx context.Context, rooms *rooms) error {
@@ -436,6 +461,9 @@ func (s *server) printReady(rooms *rooms) error {
 		"msg": "ready", "issuer": issuer, "url": s.url, "api_addr": s.apiAddr(), "cluster_addr": s.node.ClusterAddr(),
 		"gossip_addr": s.place.GossipAddr, "gateway_gossip_addr": s.place.GatewayGossip,
 		"node_id": s.node.ID(), "cluster_id": s.node.ClusterID(), "data_dir": s.cfg.Data,
+	}
+	if s.cfg.DevTLS {
+		line["cacert"] = filepath.Join(s.cfg.Data, devCertFile) // for KEYRAFT_CACERT
 	}
 	if s.opsAddr != "" {
 		line["ops_addr"] = s.opsAddr

@@ -7,13 +7,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
-
-	"os"
 
 	"github.com/keyraft/keyraft/internal/config"
 )
@@ -28,7 +30,7 @@ func serverTLS(cfg *config.Config) (*tls.Config, error) {
 		}
 		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.get}, nil
 	case cfg.DevTLS:
-		cert, err := devCertificate(cfg.APIAddr)
+		cert, err := keptDevCertificate(cfg)
 		if err != nil {
 			return nil, fmt.Errorf("make a certificate for --dev-tls: %w", err)
 		}
@@ -71,6 +73,39 @@ func (f *certFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return f.loaded, nil
 }
 
+// Files of --dev-tls in the data folder. The certificate is what clients trust
+// (KEYRAFT_CACERT).
+const (
+	devCertFile = "dev-tls.pem"
+	devKeyFile  = "dev-tls-key.pem"
+)
+
+// keptDevCertificate is the certificate of --dev-tls, kept between runs while it
+// is valid for this address.
+func keptDevCertificate(cfg *config.Config) (*tls.Certificate, error) {
+	certFile, keyFile := filepath.Join(cfg.Data, devCertFile), filepath.Join(cfg.Data, devKeyFile)
+	host, _, err := net.SplitHostPort(cfg.APIAddr)
+	if err != nil {
+		return nil, err
+	}
+	if kept, err := tls.LoadX509KeyPair(certFile, keyFile); err == nil && kept.Leaf != nil &&
+		time.Until(kept.Leaf.NotAfter) > 30*24*time.Hour && (host == "" || kept.Leaf.VerifyHostname(host) == nil) {
+		return &kept, nil
+	}
+	made, err := devCertificate(cfg.APIAddr)
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(made.PrivateKey)
+	if err != nil {
+		return nil, err
+	}
+	return made, errors.Join(
+		writePrivate(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
+		writePrivate(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.Certificate[0]})),
+	)
+}
+
 // devCertificate is self-signed for this address and localhost, valid for a year.
 func devCertificate(addr string) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -88,7 +123,7 @@ func devCertificate(addr string) (*tls.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "keyraft --dev"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {

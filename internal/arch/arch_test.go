@@ -49,6 +49,7 @@ var rooms = map[string][]string{
 	"internal/config":      {},
 	"internal/arch":        {},
 	"internal/testcluster": {"*"},
+	"internal/testnode":    {"*"}, // links Pebble and fasthttp: no test of gateway may import it
 	"internal/e2e":         {"*"},
 	"internal/e2e/proc":    {},
 	"internal/bench":       {"*"},

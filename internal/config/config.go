@@ -26,7 +26,7 @@ type Config struct {
 	Dev    bool   `key:"dev" help:"Run one node for development: plain HTTP, keys made by itself and kept in the data folder, credentials printed at each start."`
 	DevTLS bool   `key:"dev_tls" help:"With dev: serve the API over TLS with a certificate made at start."`
 	Data   string `key:"data_dir" default:"./keyraft-data" help:"Folder of this node's state. One process at a time, on a local disk."`
-	NodeID string `key:"node_id" help:"Name of this node in its cluster: letters, digits, dot, dash, underscore. Empty: made at the first start and kept in the data folder."`
+	NodeID string `key:"node_id" help:"Name of this node in its cluster: 1 to 64 of a-z, 0-9 and the hyphen. Empty: made at the first start and kept in the data folder."`
 	Issuer string `key:"issuer" help:"Issuer URL that tokens carry (RFC 8414). Needed to bootstrap, but for dev, where it follows the API address; a joining node takes the cluster's."`
 
 	Bootstrap     bool   `key:"bootstrap" help:"Make a new cluster with this node as its first member. Without effect when the data folder already holds a cluster's state."`
@@ -91,7 +91,7 @@ type Tokens struct {
 // Keys schedules the signing keys.
 type Keys struct {
 	RotationPeriod  time.Duration `key:"rotation_period" default:"720h" min:"1m" max:"87600h" help:"How long a signing key signs before the next one takes over."`
-	PublicationLead time.Duration `key:"publication_lead" default:"1h" min:"1s" max:"8760h" help:"How long a key is published before it signs; at least twice jwks_max_age."`
+	PublicationLead time.Duration `key:"publication_lead" default:"1h" min:"1s" max:"8760h" help:"How long a key is published before a scheduled rotation lets it sign; at least twice jwks_max_age, which is how long one that was asked for by call waits."`
 	JWKSMaxAge      time.Duration `key:"jwks_max_age" default:"15m" min:"1s" max:"24h" help:"Cache-Control max-age of the JWKS."`
 }
 
