@@ -225,7 +225,7 @@ func (n *Node) restoreHere(ctx context.Context, r io.Reader, foreign bool) (memb
 		return member.Restored{}, err
 	}
 	size, err := fsm.Rewrite(backup, file, filepath.Join(dir, "scratch"), n.scratch(), fsm.Plan{
-		Now: n.fsm.View(), Head: n.highestHead(ctx), Index: n.raft.LastIndex(), Clock: n.cfg.Now().UnixMilli(), Foreign: foreign,
+		Now: n.fsm.View(), Head: n.highestHead(ctx), Index: n.raft.LastIndex() + 1, Clock: n.cfg.Now().UnixMilli(), Foreign: foreign,
 		SealCheck: n.keys.Check, Reseal: n.reseal,
 	})
 	if err != nil {

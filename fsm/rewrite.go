@@ -20,7 +20,7 @@ const HeadMargin = 1 << 32
 type Plan struct {
 	Now     *state.View // the state that is replaced
 	Head    uint64      // the highest head that any node or gateway reported
-	Index   uint64      // the log's last index, so that no node takes its old state for newer
+	Index   uint64      // behind the log's last index: no node has any other state at it
 	Clock   int64       // milliseconds
 	Foreign bool        // let a backup of another cluster in
 	// SealCheck, when set, tells whether this cluster's sealing keys open what the
