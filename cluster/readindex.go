@@ -98,11 +98,24 @@ func (n *Node) readIndex(ctx context.Context) (uint64, error) {
 	}
 	ctx, cancel := n.whileLeading(ctx, id)
 	defer cancel()
+	mine := n.fsm.View().Epoch()
 	got, err := client.ReadIndex(ctx, &peer.ReadIndexRequest{})
 	if err != nil {
 		return 0, fmt.Errorf("ask the leader %s for a read index: %w", id, err)
 	}
+	if mine > got.GetEpoch() && got.GetEpoch() != 0 {
+		err := n.deadBranch(mine, got.GetEpoch())
+		n.cfg.Fatal(err)
+		return 0, err
+	}
 	return got.GetIndex(), nil
+}
+
+// deadBranch says that this node was leading a restore when it lost the majority:
+// it holds an epoch that the cluster never took, and nothing leads back from it
+// (K11). A started leader's state holds everything that was ever committed.
+func (n *Node) deadBranch(mine, leaders uint64) error {
+	return n.quarantine("it holds epoch %d of a restore that the cluster did not take; the cluster is at epoch %d", mine, leaders)
 }
 
 // confirmLead takes the FSM's applied index, then makes sure that a majority of
@@ -213,5 +226,5 @@ func (s *server) ReadIndex(ctx context.Context, _ *peer.ReadIndexRequest) (*peer
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
-	return &peer.ReadIndexAnswer{Index: got.index}, nil
+	return &peer.ReadIndexAnswer{Index: got.index, Epoch: s.node.fsm.View().Epoch()}, nil
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,5 +207,48 @@ func TestShorterSnapshotThanTheLog(t *testing.T) {
 	old.Restart()
 	old.AwaitReady()
 	revoke(t, old, "again")
+	c.EqualChecksums()
+}
+
+// TestK11RestoreThatLostItsMajority: the leader is cut off in the middle of a
+// restore. Its caller doesn't hear "done", the others go on with the old state,
+// and the cut-off node stops with a clear sentence instead of serving a history
+// that nobody shares.
+func TestK11RestoreThatLostItsMajority(t *testing.T) {
+	t.Parallel()
+	var c *testcluster.Cluster
+	var armed atomic.Bool
+	c = testcluster.StartWith(t, 3, testcluster.Options{ReportedHead: func(node string) uint64 {
+		if armed.CompareAndSwap(true, false) {
+			c.Net.Isolate(node)
+		}
+		return 0
+	}})
+	revoke(t, c.Any(), "k11")
+	old, h := backup(t, c.Any())
+	lead := c.Leader()
+	armed.Store(true)
+	if got, err := lead.Restore(within(t, 20*time.Second), bytes.NewReader(old), false); err == nil {
+		t.Errorf("a restore without a majority was reported as done: %+v", got)
+	}
+	if armed.Load() {
+		t.Fatal("the leader was never cut off")
+	}
+	var rest []*testcluster.Node
+	for _, n := range c.Nodes() {
+		if n != lead {
+			rest = append(rest, n)
+		}
+	}
+	next := revoke(t, rest[0], "k11-after")
+	c.Net.Heal()
+	err := lead.AwaitFatal(30 * time.Second)
+	if !strings.Contains(err.Error(), "join again") {
+		t.Errorf("what stops it doesn't say what to do: %v", err)
+	}
+	lead.Kill()
+	if next.Epoch != h.Epoch || rest[1].FSM().View().Epoch() != h.Epoch {
+		t.Errorf("the others are at epoch %d, the backup was of %d", next.Epoch, h.Epoch)
+	}
 	c.EqualChecksums()
 }

@@ -38,11 +38,12 @@ type Options struct {
 	Write     time.Duration // bound of a write; 0: the default
 	// LogFault is called before each write of a node's log store, BeforeApply
 	// before each entry that it applies.
-	LogFault    func(node, op string) error
-	BeforeApply func(node string, index uint64)
-	Now         func(node string) time.Time
-	Storage     storage.Options
-	Gossip      bool
+	LogFault     func(node, op string) error
+	BeforeApply  func(node string, index uint64)
+	Now          func(node string) time.Time
+	ReportedHead func(node string) uint64 // asked in the middle of a restore
+	Storage      storage.Options
+	Gossip       bool
 }
 
 // Cluster is a running cluster.
@@ -217,6 +218,9 @@ func (n *Node) tryStart(change func(*cluster.Config)) error {
 	}
 	if n.c.opts.BeforeApply != nil {
 		cfg.BeforeApply = func(index uint64) { n.c.opts.BeforeApply(n.Name, index) }
+	}
+	if n.c.opts.ReportedHead != nil {
+		cfg.ReportedHead = func(context.Context) uint64 { return n.c.opts.ReportedHead(n.Name) }
 	}
 	if n.c.opts.Now != nil {
 		cfg.Now = func() time.Time { return n.c.opts.Now(n.Name) }
