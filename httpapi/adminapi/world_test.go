@@ -5,17 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
-	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/valyala/fasthttp/fasthttputil"
-	"go.uber.org/goleak"
 
 	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/cluster/member"
@@ -26,143 +22,73 @@ import (
 	"github.com/keyraft/keyraft/httpapi/adminapi"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
+	"github.com/keyraft/keyraft/internal/testnode"
 	"github.com/keyraft/keyraft/storage"
 	"github.com/keyraft/keyraft/tokens"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// fasthttp's clock and its pool of idle workers live as long as the process.
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
-	)
-}
+func TestMain(m *testing.M) { testnode.Main(m) }
 
 const (
-	adminToken = "the-operators-own-token-0123456789"
+	adminToken = testnode.AdminToken
 	acmeToken  = "the-admin-token-of-acme-0123456789"
 	overToken  = "an-admin-token-whose-time-is-over-1"
-	issuer     = "https://sts.example"
+	issuer     = testnode.Issuer
 )
 
-// world is one node's API over a real state machine on a real store.
+// world is one node's API, in the words of this room's tests.
 type world struct {
-	t    testing.TB
-	ring *seal.Keyring
-	fsm  *fsm.FSM
-	mu   sync.Mutex
-	next uint64 // Raft index
-	http *http.Client
+	*testnode.Node
+	t        testing.TB
+	ring     *seal.Keyring
+	fsm      *fsm.FSM
+	lagging  *atomic.Pointer[state.View]
+	noLeader *atomic.Bool
+	http     *http.Client
 
-	lagging  atomic.Pointer[state.View] // when set, what this node has applied
-	noLeader atomic.Bool
-	broken   atomic.Pointer[error] // what every proposal meets
+	mu     sync.Mutex
+	before func(c command.Command) // called before the next proposal
+	broken atomic.Pointer[error]   // what every proposal meets
 
 	calls    chan string // of the cluster: what was asked of it
 	refuse   atomic.Pointer[error]
 	gateways []adminapi.Instance
 	receipt  func(adminapi.Revocation, time.Duration) ([]adminapi.Confirmation, bool)
-	before   func(c command.Command) // called before each proposal
 	minter   *tokens.Minter
 	routes   []httpapi.Route
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	ring, err := seal.NewKeyring(seal.Generate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, ring: ring, calls: make(chan string, 100)}
+	w := &world{t: t, calls: make(chan string, 100)}
 	w.receipt = func(adminapi.Revocation, time.Duration) ([]adminapi.Confirmation, bool) { return nil, true }
-	w.fsm, err = fsm.Open(fsm.Config{
-		Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler),
-		Halt: func(err error) { t.Errorf("the state machine halted: %v", err) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.fsm.Close() })
-	w.bootstrap()
+	w.Node = testnode.New(t, testnode.Options{Now: time.Now, Before: w.meet})
+	w.ring, w.fsm, w.lagging, w.noLeader = w.Ring, w.FSM, &w.Lagging, &w.NoLeader
+	w.must(&command.PutTenant{Tenant: &state.Tenant{Id: "acme", DisplayName: "ACME"}})
+	w.must(&command.PutAdminToken{Hash: w.Hash(acmeToken), Token: &state.AdminToken{Id: "acme-1", Tenant: "acme"}})
+	w.must(&command.PutAdminToken{Hash: w.Hash(overToken), Token: &state.AdminToken{Id: "over", ExpiresAt: time.Now().Add(-time.Minute).UnixMilli()}})
 	w.serve()
 	return w
 }
 
-func (w *world) bootstrap() {
-	w.t.Helper()
-	var keys []*state.ClusterKey
-	for _, name := range []string{tokens.KeyHash, tokens.KeyTag} {
-		k, err := tokens.NewClusterKey(w.ring, name, 1, time.Now())
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		keys = append(keys, k)
-	}
-	plain, err := w.ring.Open(tokens.SealLabel(tokens.KeyHash, 1), keys[0].GetSealed())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	key := seal.Key(plain)
-	hash := func(token string) []byte { h := seal.Hash(&key, []byte(token)); return h[:] }
-	w.must(&command.Bootstrap{
-		Cluster: &state.Cluster{Id: "test", Issuer: issuer, SealCheck: w.ring.CheckValue()},
-		Tenant:  &state.Tenant{Id: "default", DisplayName: "Default", CreatedAt: time.Now().UnixMilli()}, Keys: keys, AdminToken: hash(adminToken),
-		Node: &state.Node{Id: "n1", ApiAddr: "127.0.0.1:9763"},
-	})
-	w.must(&command.PutTenant{Tenant: &state.Tenant{Id: "acme", DisplayName: "ACME"}})
-	w.must(&command.PutAdminToken{Hash: hash(acmeToken), Token: &state.AdminToken{Id: "acme-1", Tenant: "acme"}})
-	w.must(&command.PutAdminToken{Hash: hash(overToken), Token: &state.AdminToken{Id: "over", ExpiresAt: time.Now().Add(-time.Minute).UnixMilli()}})
-}
-
-func (w *world) Propose(ctx context.Context, c command.Command) (command.Result, error) {
+// meet is what a proposal meets on its way.
+func (w *world) meet(c command.Command) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if before := w.before; before != nil {
-		w.before = nil // one time; it may propose itself
-		w.mu.Unlock()
+	before := w.before
+	w.before = nil // one time; it may propose itself
+	w.mu.Unlock()
+	if before != nil {
 		before(c)
-		w.mu.Lock()
 	}
 	if err := w.broken.Load(); err != nil {
-		return command.Result{}, *err
+		return *err
 	}
-	key, body, named := command.KeyFrom(ctx)
-	if !named {
-		k := seal.Generate()
-		key = command.Key(k[:16])
-	}
-	envelope, err := command.Encode(c, key, body, named && command.Remembered(c.Kind()))
-	if err != nil {
-		return command.Result{}, err
-	}
-	entry := command.AppendHeader(nil, command.Header{Stamp: time.Now().UnixMilli(), Elapsed: 1 << 39, Epoch: w.fsm.View().Epoch()}, 1)
-	w.next++
-	return w.fsm.Apply(w.next, 1, append(entry, envelope...))[0], nil
+	return nil
 }
 
 func (w *world) must(c command.Command) command.Result {
 	w.t.Helper()
-	r, err := w.Propose(context.Background(), c)
-	if err == nil {
-		err = r.Err()
-	}
-	if err != nil {
-		w.t.Fatalf("%T: %v", c, err)
-	}
-	return r
-}
-
-func (w *world) View(_ context.Context, f state.Freshness) (*state.View, error) {
-	if f.IsLinearizable() {
-		if w.noLeader.Load() {
-			return nil, command.ErrUnavailable
-		}
-		w.lagging.Store(nil) // it waits until this node has applied the index
-	}
-	if v := w.lagging.Load(); v != nil {
-		return v, nil
-	}
-	return w.fsm.View(), nil
+	return w.Must(w.t, c)
 }
 
 func (w *world) told(call string) error {
@@ -264,27 +190,8 @@ func (w *world) serve() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	srv, err := httpapi.New(httpapi.Config{Routes: w.routes, View: w.View})
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	ln := fasthttputil.NewInmemoryListener()
-	transport := &http.Transport{
-		DialContext:        func(context.Context, string, string) (net.Conn, error) { return ln.Dial() },
-		DisableCompression: true,
-	}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(ln) }()
-	w.http = &http.Client{Transport: transport}
-	w.t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = srv.Shutdown(ctx)
-		if err := <-done; err != nil {
-			w.t.Errorf("Serve: %v", err)
-		}
-	})
+	w.http = testnode.Serve(w.t, ln, ln.Dial, httpapi.Config{Routes: w.routes, View: w.View})
 }
 
 type answer struct {
@@ -296,31 +203,15 @@ type answer struct {
 // call sends a request as the operator; headers are name, value pairs and win.
 func (w *world) call(method, path, body string, headers ...string) answer {
 	w.t.Helper()
-	req, err := http.NewRequest(method, "http://node"+path, strings.NewReader(body))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+adminToken)
+	defaults := []string{"Authorization", "Bearer " + adminToken}
 	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
+		defaults = append(defaults, "Content-Type", "application/json")
 	}
-	for i := 0; i < len(headers); i += 2 {
-		if headers[i+1] == "" {
-			req.Header.Del(headers[i])
-			continue
-		}
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := w.http.Do(req)
+	a, err := testnode.Send(context.Background(), w.http, method, "http://node"+path, body, append(defaults, headers...)...)
 	if err != nil {
 		w.t.Fatalf("%s %s: %v", method, path, err)
 	}
-	defer func() { _ = resp.Body.Close() }()
-	out, err := io.ReadAll(resp.Body)
-	if err != nil {
-		w.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	return answer{resp.StatusCode, resp.Header, out}
+	return answer{a.Status, a.Header, a.Body}
 }
 
 // object calls and reads a JSON object; want is the status that must come.

@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -14,7 +11,6 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp/fasthttputil"
-	"go.uber.org/goleak"
 
 	"github.com/keyraft/keyraft/fsm"
 	"github.com/keyraft/keyraft/fsm/command"
@@ -22,72 +18,40 @@ import (
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/httpapi/gatewayapi"
 	"github.com/keyraft/keyraft/internal/seal"
+	"github.com/keyraft/keyraft/internal/testnode"
 	"github.com/keyraft/keyraft/tokens"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// fasthttp's clock and its pool of idle workers live as long as the process.
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
-	)
-}
+func TestMain(m *testing.M) { testnode.Main(m) }
 
 const (
-	adminToken = "the-operators-own-token-0123456789"
-	issuer     = "https://sts.example"
+	adminToken = testnode.AdminToken
+	issuer     = testnode.Issuer
 )
 
-// world is what a node has below its API: a real state machine on a real store.
+// world is what a node has below its API, in the words of this room's tests.
 type world struct {
-	t     testing.TB
-	ring  *seal.Keyring
-	fsm   *fsm.FSM
+	*testnode.Node
+	t        testing.TB
+	ring     *seal.Keyring
+	fsm      *fsm.FSM
+	lagging  *atomic.Pointer[state.View]
+	unproven *atomic.Bool
+	noLeader *atomic.Bool
+
+	index uint64 // of the last entry, guarded by applying
+
 	mu    sync.Mutex
-	index uint64
 	moved chan struct{}
 	head  [2]uint64
-
-	lagging  atomic.Pointer[state.View] // when set, what this node has applied
-	unproven atomic.Bool                // no proof of freshness since the start
-	noLeader atomic.Bool
-	reads    atomic.Int64 // linearizable views
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	ring, err := seal.NewKeyring(seal.Generate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, ring: ring, moved: make(chan struct{})}
-	w.fsm, err = fsm.Open(fsm.Config{
-		Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler), Observe: w.observe,
-		Halt: func(err error) { t.Errorf("the state machine halted: %v", err) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.fsm.Close() })
-	var keys []*state.ClusterKey
-	for _, name := range []string{tokens.KeyHash, tokens.KeyTag} {
-		k, err := tokens.NewClusterKey(ring, name, 1, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, k)
-	}
-	plain, err := ring.Open(tokens.SealLabel(tokens.KeyHash, 1), keys[0].GetSealed())
-	if err != nil {
-		t.Fatal(err)
-	}
-	hashKey := seal.Key(plain)
-	hash := seal.Hash(&hashKey, []byte(adminToken))
-	w.must(&command.Bootstrap{
-		Cluster: &state.Cluster{Id: "test", Issuer: issuer, SealCheck: ring.CheckValue()},
-		Tenant:  &state.Tenant{Id: "default", DisplayName: "Default"}, Keys: keys, AdminToken: hash[:],
-		Node: &state.Node{Id: "n1", ApiAddr: "127.0.0.1:9763", GatewayGossipAddr: "127.0.0.1:9767"},
-	})
+	w := &world{t: t, moved: make(chan struct{})}
+	w.Node = testnode.New(t, testnode.Options{Now: time.Now, Observe: w.observe})
+	w.ring, w.fsm, w.index = w.Ring, w.FSM, w.FSM.View().Index()
+	w.lagging, w.unproven, w.noLeader = &w.Lagging, &w.Unproven, &w.NoLeader
 	return w
 }
 
@@ -107,52 +71,15 @@ func (w *world) HeadMoved() <-chan struct{} {
 	return w.moved
 }
 
-var applying sync.Mutex // one Apply at a time, for all worlds of the tests
-
-func (w *world) Propose(_ context.Context, c command.Command) (command.Result, error) {
-	applying.Lock()
-	defer applying.Unlock()
-	k := seal.Generate()
-	envelope, err := command.Encode(c, command.Key(k[:16]), [8]byte{}, false)
-	if err != nil {
-		return command.Result{}, err
-	}
-	entry := command.AppendHeader(nil, command.Header{Stamp: time.Now().UnixMilli(), Elapsed: 1 << 39, Epoch: w.fsm.View().Epoch()}, 1)
-	w.index++
-	return w.fsm.Apply(w.index, 1, append(entry, envelope...))[0], nil
-}
+var applying sync.Mutex // no entry while a test replaces the state
 
 func (w *world) must(c command.Command) command.Result {
 	w.t.Helper()
-	r, err := w.Propose(context.Background(), c)
-	if err == nil {
-		err = r.Err()
-	}
-	if err != nil {
-		w.t.Fatalf("%T: %v", c, err)
-	}
+	applying.Lock()
+	defer applying.Unlock()
+	r := w.Must(w.t, c)
+	w.index = w.fsm.View().Index()
 	return r
-}
-
-func (w *world) View(_ context.Context, f state.Freshness) (*state.View, error) {
-	switch {
-	case f.IsLinearizable():
-		w.reads.Add(1)
-		if w.noLeader.Load() {
-			return nil, command.ErrUnavailable
-		}
-		w.lagging.Store(nil) // it waits until this node has applied the index
-		return w.fsm.View(), nil
-	case f.IsStale():
-	default:
-		if w.unproven.Load() {
-			return nil, fmt.Errorf("it has not heard from a leader since it started")
-		}
-	}
-	if v := w.lagging.Load(); v != nil {
-		return v, nil
-	}
-	return w.fsm.View(), nil
 }
 
 // revoke records a revocation of a client and returns its seq.
@@ -170,12 +97,7 @@ func (w *world) tenant(id string) {
 func (w *world) gateway(id string, tenants ...string) string {
 	w.t.Helper()
 	credential := "credential-of-" + id + "-0123456789012345"
-	key, _, err := tokens.NewClusterKeys(w.ring).Newest(w.fsm.View(), tokens.KeyHash)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	hash := seal.Hash(key, []byte(credential))
-	w.must(&command.PutGateway{Gateway: &state.Gateway{Id: id, Name: id, Tenants: tenants, Credential: hash[:]}})
+	w.must(&command.PutGateway{Gateway: &state.Gateway{Id: id, Name: id, Tenants: tenants, Credential: w.Hash(credential)}})
 	return credential
 }
 
@@ -257,34 +179,15 @@ func start(w *world, o options) *node {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	srv, err := httpapi.New(httpapi.Config{Routes: routes, View: w.View})
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	ln := fasthttputil.NewInmemoryListener()
-	transport := &http.Transport{
-		DialContext:        func(context.Context, string, string) (net.Conn, error) { return ln.Dial() },
-		DisableCompression: true, MaxIdleConnsPerHost: 16,
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := srv.Serve(ln); err != nil {
-			w.t.Errorf("Serve: %v", err)
-		}
-	})
+	client := testnode.Serve(w.t, ln, ln.Dial, httpapi.Config{Routes: routes, View: w.View})
 	if !o.without {
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
 		wg.Go(func() { pollers.Run(ctx) })
+		w.t.Cleanup(func() { cancel(); wg.Wait() })
 	}
-	w.t.Cleanup(func() {
-		cancel()
-		transport.CloseIdleConnections()
-		stop, done := context.WithTimeout(context.Background(), 5*time.Second)
-		defer done()
-		_ = srv.Shutdown(stop)
-		wg.Wait()
-	})
-	return &node{w, pollers, &http.Client{Transport: transport}}
+	return &node{w, pollers, client}
 }
 
 type answer struct {
@@ -304,23 +207,11 @@ func (n *node) get(token, path string, headers ...string) answer {
 }
 
 func (n *node) try(ctx context.Context, token, path string, headers ...string) (answer, error) {
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://node"+path, nil)
-	if err != nil {
-		return answer{}, err
-	}
 	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
+		headers = append([]string{"Authorization", "Bearer " + token}, headers...)
 	}
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := n.http.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, body}, err
+	a, err := testnode.Send(ctx, n.http, "GET", "http://node"+path, "", headers...)
+	return answer{a.Status, a.Header, a.Body}, err
 }
 
 func (a answer) object(t testing.TB) map[string]any {

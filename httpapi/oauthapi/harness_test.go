@@ -7,9 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -20,7 +18,6 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/valyala/fasthttp/fasthttputil"
-	"go.uber.org/goleak"
 
 	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/command"
@@ -30,20 +27,15 @@ import (
 	"github.com/keyraft/keyraft/httpapi/oauthapi"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
+	"github.com/keyraft/keyraft/internal/testnode"
 	"github.com/keyraft/keyraft/storage"
 	"github.com/keyraft/keyraft/tokens"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// fasthttp's clock and its pool of idle workers live as long as the process.
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
-	)
-}
+func TestMain(m *testing.M) { testnode.Main(m) }
 
 const (
-	issuer     = "https://sts.example"
+	issuer     = testnode.Issuer
 	gatewayKey = "gateway-credential"
 )
 
@@ -54,7 +46,6 @@ type node struct {
 	keys     *tokens.SigningKeys
 	pipeline *grants.Pipeline
 	routes   []httpapi.Route
-	ln       *fasthttputil.InmemoryListener
 	http     *http.Client
 	log      *strings.Builder
 	granted  atomic.Int64
@@ -129,26 +120,11 @@ func start(t testing.TB) *node {
 func serve(t testing.TB, w *world) *node {
 	t.Helper()
 	n := build(t, w)
-	srv, err := httpapi.New(httpapi.Config{
+	ln := fasthttputil.NewInmemoryListener()
+	n.http = testnode.Serve(t, ln, ln.Dial, httpapi.Config{
 		Routes: n.routes, View: w.View, Translate: oauthapi.Translate, Logger: slog.New(slog.NewTextHandler(n.log, nil)),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.ln = fasthttputil.NewInmemoryListener()
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(n.ln) }()
-	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return n.ln.Dial() }}
-	n.http = &http.Client{Transport: transport, Timeout: 10 * time.Second}
-	t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = srv.Shutdown(ctx)
-		if err := <-done; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-	})
+	n.http.Timeout = 10 * time.Second
 	return n
 }
 
@@ -178,29 +154,17 @@ func (a *answer) want(t *testing.T, status int, code string) {
 
 func (n *node) do(t testing.TB, method, path, body string, header ...string) *answer {
 	t.Helper()
-	req, err := http.NewRequest(method, "http://sts.example"+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
 	if body != "" || method == "POST" {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		header = append([]string{"Content-Type", "application/x-www-form-urlencoded"}, header...)
 	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	res, err := n.http.Do(req)
+	got, err := testnode.Send(context.Background(), n.http, method, "http://sts.example"+path, body, header...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &answer{status: res.StatusCode, header: res.Header, text: string(text)}
-	if len(text) > 0 && text[0] == '{' {
-		if err := json.Unmarshal(text, &a.json); err != nil {
-			t.Fatalf("answer %s: %v", text, err)
+	a := &answer{status: got.Status, header: got.Header, text: string(got.Body)}
+	if strings.HasPrefix(a.text, "{") {
+		if err := json.Unmarshal(got.Body, &a.json); err != nil {
+			t.Fatalf("answer %s: %v", a.text, err)
 		}
 	}
 	return a
