@@ -68,11 +68,11 @@ func runServer(ctx context.Context, cfg config.Config, _ config.Settings, io con
 	if err := libraryMetrics(s.reg); err != nil {
 		return err
 	}
-	for _, w := range append(cfg.Warnings(), config.UnknownEnv(io.Environ)...) {
-		s.log.Warn(w)
-	}
 	if err := s.prepare(ctx); err != nil {
 		return err
+	}
+	for _, w := range append(cfg.Warnings(), config.UnknownEnv(io.Environ)...) {
+		s.log.Warn(w)
 	}
 	defer func() { _ = s.api.Close() }()
 	if err := s.startNode(ctx); err != nil {

@@ -213,28 +213,43 @@ func (p *Pollers) endSnapshot() {
 }
 
 // tidyEvery is how soon a credential that was taken back ends its long-polls, well
-// within the five seconds of G12; the other nodes are asked every second time.
+// within the five seconds of G12; the other nodes are asked as often.
 const tidyEvery = time.Second
+
+// meetEvery is how often nodes are asked until each has answered once.
+const meetEvery = 50 * time.Millisecond
 
 // Run ends the long-polls of credentials that were taken back, forgets who has been
 // silent long enough, and keeps up with what the other nodes' gateways have reported.
 // It returns when ctx ends.
 func (p *Pollers) Run(ctx context.Context) {
-	tick := time.NewTicker(tidyEvery)
-	defer tick.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for {
 		if v, err := p.cfg.View(ctx, state.Stale); err == nil {
 			p.tidy(v)
 		}
-		if n%2 == 0 {
-			p.askAll(ctx, &inquiry{})
+		p.askAll(ctx, &inquiry{}) // what was heard of a node counts when it dies
+		pause := tidyEvery
+		if p.unheard() {
+			pause = meetEvery
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
 		}
 	}
+}
+
+// unheard tells whether some node has never answered: one that has just joined, and
+// would leave every receipt open if it died now.
+func (p *Pollers) unheard() bool {
+	nodes := p.cfg.Nodes()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(nodes) == 0 || slices.ContainsFunc(nodes, func(node string) bool {
+		h := p.heard[node]
+		return h == nil || h.report == nil
+	})
 }
 
 func (p *Pollers) tidy(v *state.View) {

@@ -172,7 +172,8 @@ func readBounded(path string) ([]byte, error) {
 // that look like settings and are none. They are no error: Kubernetes, for one,
 // sets KEYRAFT_PORT and the like for a service of that name.
 func UnknownEnv(environ []string) []string {
-	known := []string{"KEYRAFT_ADDR", "KEYRAFT_TOKEN", "KEYRAFT_CACERT", "KEYRAFT_TENANT", "KEYRAFT_CLIENT_ID", "KEYRAFT_CLIENT_SECRET", "KEYRAFT_CONFIG", "KEYRAFT_GATEWAY_CONFIG"}
+	known := []string{"KEYRAFT_ADDR", "KEYRAFT_TOKEN", "KEYRAFT_CACERT", "KEYRAFT_TENANT", "KEYRAFT_CLIENT_ID", "KEYRAFT_CLIENT_SECRET", "KEYRAFT_CONFIG", "KEYRAFT_GATEWAY_CONFIG",
+		"KEYRAFT_REQUIRE", "KEYRAFT_BIN", "KEYRAFT_SEEDS", "KEYRAFT_TEST_LOG", "KEYRAFT_E2E_RACE", "KEYRAFT_E2E_KEEP"} // the last line is our own tests'
 	for _, f := range append(ServerFields(), GatewayFields()...) {
 		known = append(known, f.Env)
 	}
