@@ -72,46 +72,67 @@ type claim struct {
 	broken    bool // the mechanism is clear, its value is not well-formed
 }
 
-// Authenticate returns the client that the request proves to be, and the view that
-// it was decided on: v, or a fresher one where v would have refused. A refusal is
-// checked once more against a linearizable view, if the record differs there, so
-// that what was created at one node is known at every node. Errors: invalid_request
-// for more than one mechanism, invalid_client, the view's and the proposal's own.
-func (a *Authenticator) Authenticate(ctx context.Context, v *state.View, r *Request) (*state.Client, *state.View, error) {
+// Proof is what a request proved: who its client is. What proved it may be good for
+// one use only, so it counts once Consume has accepted it.
+type Proof struct {
+	Client *state.Client
+	View   *state.View // that it was decided on
+
+	tenant    string
+	assertion *verify.Token // not used up yet; nil: nothing is
+}
+
+// Authenticate tells which client the request proves to be, on v or on a fresher view
+// where v would have refused. A refusal is checked once more against a linearizable
+// view, if the record differs there, so that what was created at one node is known at
+// every node. It writes nothing: a request that is refused for another reason has used
+// nothing up. Errors: invalid_request for more than one mechanism, invalid_client, the
+// view's own.
+func (a *Authenticator) Authenticate(ctx context.Context, v *state.View, r *Request) (Proof, error) {
 	claimed, err := r.claim()
 	if err != nil {
-		return nil, nil, err
+		return Proof{}, err
 	}
 	if claimed.broken || len(claimed.id) > maxID {
-		return nil, nil, errRefused // nothing that any state could make good
+		return Proof{}, errRefused // nothing that any state could make good
 	}
 	client, known := v.Client(r.Tenant, claimed.id)
 	ok, err := a.proves(v, r, client, &claimed)
 	if err != nil {
-		return nil, nil, err
+		return Proof{}, err
 	}
 	if !ok && !r.Linearizable {
 		fresh, err := a.cfg.View(ctx, state.Linearizable)
 		if err != nil {
-			return nil, nil, NoView(err)
+			return Proof{}, NoView(err)
 		}
 		if differs(v, fresh, r.Tenant, claimed.id, client, known) {
 			v = fresh
 			client, _ = v.Client(r.Tenant, claimed.id)
 			if ok, err = a.proves(v, r, client, &claimed); err != nil {
-				return nil, nil, err
+				return Proof{}, err
 			}
 		}
 	}
 	if !ok {
-		return nil, nil, errRefused
+		return Proof{}, errRefused
 	}
-	if claimed.assertion != nil {
-		if err := a.consume(ctx, r.Tenant, claimed.assertion); err != nil {
-			return nil, nil, err
-		}
+	return Proof{Client: client, View: v, tenant: r.Tenant, assertion: claimed.assertion}, nil
+}
+
+// Consume uses up what of the proof is good once, for all nodes. Call it when the
+// request is accepted otherwise, before it has an effect or an answer: of many uses of
+// one proof it accepts one. Where it has accepted, another call does nothing. Errors:
+// invalid_client for what was used before, the proposal's own.
+func (a *Authenticator) Consume(ctx context.Context, p *Proof) error {
+	if p.assertion == nil {
+		return nil
 	}
-	return client, v, nil
+	if err := a.consume(ctx, p.tenant, p.assertion); err != nil {
+		return err
+	}
+	p.assertion = nil
+	return nil
 }
 
 // differs tells whether a fresh view could judge otherwise: another record of the

@@ -2,7 +2,10 @@ package clients
 
 import (
 	"encoding/json"
+	"math"
+	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -29,9 +32,9 @@ type Registration struct {
 	Application         string          `json:"application,omitempty"`
 	Introspection       string          `json:"introspection,omitempty"` // "any": every token of the tenant
 	AccessTokenFormat   string          `json:"access_token_format,omitempty"`
-	AccessTokenLifetime *int64          `json:"access_token_lifetime,omitempty"` // seconds, as the next two
-	UserTokenLifetime   *int64          `json:"user_access_token_lifetime,omitempty"`
-	RefreshLifetime     *int64          `json:"refresh_token_lifetime,omitempty"`
+	AccessTokenLifetime *Seconds        `json:"access_token_lifetime,omitempty"`
+	UserTokenLifetime   *Seconds        `json:"user_access_token_lifetime,omitempty"`
+	RefreshLifetime     *Seconds        `json:"refresh_token_lifetime,omitempty"`
 	SigningAlg          string          `json:"access_token_signed_response_alg,omitempty"`
 
 	ClientURI       string   `json:"client_uri,omitempty"`
@@ -98,18 +101,48 @@ func FromClient(c *state.Client) *Registered {
 	return &Registered{Registration: r, IssuedAt: c.GetCreatedAt() / 1000, UpdatedAt: c.GetUpdatedAt() / 1000, Generation: c.GetGeneration()}
 }
 
-func seconds(n int64) *int64 {
+// Seconds is a duration that is written as a number of seconds, and read from that or
+// from a string: Go's form, or seconds in digits.
+type Seconds int64
+
+// noSeconds stands for what is no duration of whole seconds. The rules refuse it as
+// they do any negative one, for they know the name of the member.
+const noSeconds Seconds = math.MinInt64
+
+// UnmarshalJSON never fails: see noSeconds.
+func (s *Seconds) UnmarshalJSON(raw []byte) error {
+	*s = noSeconds
+	text := string(raw)
+	if strings.HasPrefix(text, `"`) {
+		if json.Unmarshal(raw, &text) != nil || len(text) > 64 {
+			return nil
+		}
+		if d, err := time.ParseDuration(text); err == nil {
+			if d%time.Second == 0 {
+				*s = Seconds(d / time.Second)
+			}
+			return nil
+		}
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		*s = Seconds(n)
+	}
+	return nil
+}
+
+func seconds(n int64) *Seconds {
 	if n == 0 {
 		return nil
 	}
-	return &n
+	s := Seconds(n)
+	return &s
 }
 
-func valueOf(n *int64) int64 {
-	if n == nil {
+func valueOf(s *Seconds) int64 {
+	if s == nil {
 		return 0
 	}
-	return *n
+	return int64(*s)
 }
 
 // client checks r and makes the row of it. old is what it replaces (nil: new): what

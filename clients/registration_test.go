@@ -47,6 +47,14 @@ func TestRegistrationRules(t *testing.T) {
 		{"a life of 0 (TOK-46)", `{"client_id":"a","access_token_lifetime":0}`, "access_token_lifetime"},
 		{"a negative life", `{"client_id":"a","refresh_token_lifetime":-1}`, "refresh_token_lifetime"},
 		{"a life beyond 2^31", `{"client_id":"a","user_access_token_lifetime":4294967296}`, "user_access_token_lifetime"},
+		{"lives as Go writes them, or in digits", `{"client_id":"a","access_token_lifetime":"10m","user_access_token_lifetime":"600","refresh_token_lifetime":"24h0m1s"}`, ""},
+		{"a life of half a second", `{"client_id":"a","access_token_lifetime":"500ms"}`, "access_token_lifetime"},
+		{"a life of one and a half", `{"client_id":"a","access_token_lifetime":1.5}`, "access_token_lifetime"},
+		{"a negative life as Go writes it", `{"client_id":"a","refresh_token_lifetime":"-10m"}`, "refresh_token_lifetime"},
+		{"a life beyond the limit as Go writes it", `{"client_id":"a","access_token_lifetime":"721h"}`, "access_token_lifetime"},
+		{"a life that is a word", `{"client_id":"a","user_access_token_lifetime":"soon"}`, "user_access_token_lifetime"},
+		{"an empty life", `{"client_id":"a","access_token_lifetime":""}`, "access_token_lifetime"},
+		{"a life that is an object", `{"client_id":"a","access_token_lifetime":{}}`, "access_token_lifetime"},
 		{"tokens signed with HS256", `{"client_id":"a","access_token_signed_response_alg":"HS256"}`, "access_token_signed_response_alg"},
 		{"another word for introspection", `{"client_id":"a","introspection":"all"}`, "introspection"},
 		{"a logo that is no URL", `{"client_id":"a","logo_uri":"data:image/png,x"}`, "logo_uri"},
@@ -65,6 +73,28 @@ func TestRegistrationRules(t *testing.T) {
 				t.Errorf("error %v, want one of member %q", err, tt.field)
 			}
 		})
+	}
+}
+
+// TestLifetimesAreAnsweredAsNumbers, however they were written.
+func TestLifetimesAreAnsweredAsNumbers(t *testing.T) {
+	t.Parallel()
+	var r Registration
+	if err := json.Unmarshal([]byte(`{"client_id":"a","access_token_lifetime":"10m","user_access_token_lifetime":"90","refresh_token_lifetime":86400}`), &r); err != nil {
+		t.Fatal(err)
+	}
+	c, err := r.client("default", nil, served)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := json.Marshal(FromClient(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"access_token_lifetime":600,`, `"user_access_token_lifetime":90,`, `"refresh_token_lifetime":86400,`} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%s is missing in %s", want, out)
+		}
 	}
 }
 
@@ -93,6 +123,7 @@ func TestRegistrationDefaults(t *testing.T) {
 func FuzzRegistration(f *testing.F) {
 	f.Add([]byte(`{"client_id":"a","scope":"read","jwks":` + testJWKS + `}`))
 	f.Add([]byte(`{"client_id":"a","redirect_uris":["com.example:/x"],"grant_types":["authorization_code"],"access_token_lifetime":1}`))
+	f.Add([]byte(`{"client_id":"a","access_token_lifetime":"10m","refresh_token_lifetime":1e9}`))
 	f.Add([]byte(`{"client_id":"\u0000"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var r Registration

@@ -62,7 +62,7 @@ func (k *kit) create(t testing.TB, r clients.Registration) *clients.Registered {
 // proves tells whether id and secret are taken on v.
 func (k *kit) proves(t testing.TB, v *state.View, id, secret string) bool {
 	t.Helper()
-	_, _, err := k.auth.Authenticate(context.Background(), v, &clients.Request{Tenant: "default", ID: id, Secret: secret})
+	_, err := k.auth.Authenticate(context.Background(), v, &clients.Request{Tenant: "default", ID: id, Secret: secret})
 	if err != nil && !errors.Is(err, oauth.InvalidClient) {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestRefusalIsCheckedOnceMore(t *testing.T) {
 		t.Errorf("%d looks at a fresh view, want 1", k.looks.Load())
 	}
 	k.looks.Store(0)
-	_, _, err = k.auth.Authenticate(context.Background(), k.view(), &clients.Request{Tenant: "default", ID: "orders", Secret: "wrong", Linearizable: true})
+	_, err = k.auth.Authenticate(context.Background(), k.view(), &clients.Request{Tenant: "default", ID: "orders", Secret: "wrong", Linearizable: true})
 	if !errors.Is(err, oauth.InvalidClient) || k.looks.Load() != 0 {
 		t.Errorf("%v with %d looks; a linearizable view needs none", err, k.looks.Load())
 	}
@@ -240,7 +240,7 @@ func TestCostIsTheSame(t *testing.T) {
 	v := k.view()
 	cost := func(id string) float64 {
 		r := &clients.Request{Tenant: "default", ID: id, Secret: "wrong", Linearizable: true}
-		return testing.AllocsPerRun(200, func() { _, _, _ = k.auth.Authenticate(context.Background(), v, r) })
+		return testing.AllocsPerRun(200, func() { _, _ = k.auth.Authenticate(context.Background(), v, r) })
 	}
 	if known, unknown := cost("orders"), cost("nobody"); known != unknown {
 		t.Errorf("%v allocations for a known client, %v for an unknown one", known, unknown)
@@ -259,7 +259,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				_, _, _ = k.auth.Authenticate(context.Background(), v, r)
+				_, _ = k.auth.Authenticate(context.Background(), v, r)
 			}
 		})
 	}

@@ -233,15 +233,15 @@ func (r *Registration) checkTokens() error {
 	}
 	for _, m := range [...]struct {
 		field string
-		value *int64
-		limit int64
+		value *Seconds
+		limit Seconds
 	}{
 		{"access_token_lifetime", r.AccessTokenLifetime, maxLifetime},
 		{"user_access_token_lifetime", r.UserTokenLifetime, maxLifetime},
 		{"refresh_token_lifetime", r.RefreshLifetime, maxRefresh},
 	} {
 		if m.value != nil && (*m.value < 1 || *m.value > m.limit) {
-			return bad(m.field, "1 to %d seconds, or leave it out for the default", m.limit)
+			return bad(m.field, "1 to %d seconds, as a number or such as \"10m\"; leave it out for the default", m.limit)
 		}
 	}
 	return nil

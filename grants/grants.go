@@ -1,5 +1,6 @@
 // Package grants decides what a client may have: one pipeline that every token
-// request passes (authenticate, gate, grant, mint), one file a grant, and the policy
+// request passes (authenticate, gate, grant, consume,
+// mint), one file a grant, and the policy
 // of scopes and audiences.
 //
 // A grant fills in only what is its own. It can forget neither the client's

@@ -26,6 +26,7 @@ type exchange struct {
 	out    Decision
 	claims tokens.Claims
 	one    [1]string // the default audience
+	proof  clients.Proof
 }
 
 // New checks the configuration and the list of grants.
@@ -74,9 +75,9 @@ func (p *Pipeline) grant(name string) (Grant, error) {
 	return grant, nil
 }
 
-// serve authenticates once, for its one-time values are used up then, and decides at
-// most twice: once more, on a fresh view, when what it decided on had changed before
-// the commit, or when it would refuse what a fresher record allows.
+// serve authenticates once and decides at most twice: once more, on a fresh view, when
+// what it decided on had changed before the commit, or when it would refuse what a
+// fresher record allows.
 func (p *Pipeline) serve(ctx context.Context, v *state.View, grant Grant, req *Request, x *exchange, out *Answer) error {
 	f := grant.Freshness()
 	if f != state.Local {
@@ -87,10 +88,11 @@ func (p *Pipeline) serve(ctx context.Context, v *state.View, grant Grant, req *R
 		v = fresh
 		req.Credentials.Linearizable = f.IsLinearizable()
 	}
-	client, v, err := p.cfg.Clients.Authenticate(ctx, v, &req.Credentials)
-	if err != nil {
+	var err error
+	if x.proof, err = p.cfg.Clients.Authenticate(ctx, v, &req.Credentials); err != nil {
 		return err
 	}
+	client, v := x.proof.Client, x.proof.View
 	tenant, _ := v.Tenant(client.GetTenant())
 	err = p.decide(ctx, v, tenant, client, grant, req, x, out)
 	changed := moved(err)
@@ -124,7 +126,9 @@ func byRecord(err error) bool {
 		errors.Is(err, oauth.InvalidScope) || errors.Is(err, oauth.InvalidTarget)
 }
 
-// decide is the gate, the grant's own decision and the token, on one view.
+// decide is the gate, the grant's own decision and the token, on one view. A proof of
+// the client that is good once is used up when the grant has accepted and before a
+// token is made: a refused request uses nothing up, and no proof gives two tokens.
 func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, grant Grant, req *Request, x *exchange, out *Answer) error {
 	if err := gate(tenant, client, grant.Type()); err != nil {
 		return err
@@ -147,6 +151,9 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 	x.in = Input{View: v, Tenant: tenant, Client: client, Issuer: issuer, Scope: req.Scope, Audience: audience, Form: req.Form}
 	x.out = Decision{Audience: audience, Lifetime: tokens.Lifetime(tenant, client)}
 	if err := grant.Authorize(ctx, &x.in, &x.out); err != nil {
+		return err
+	}
+	if err := p.cfg.Clients.Consume(ctx, &x.proof); err != nil {
 		return err
 	}
 	return p.mint(ctx, v, tenant, client, x, out)

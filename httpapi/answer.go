@@ -107,7 +107,7 @@ func (s *Server) fail(c *fasthttp.RequestCtx, r *request, err error) {
 func (s *Server) writeRefusal(c *fasthttp.RequestCtx, r *request, p *problem) {
 	if r.match.class != OAuth {
 		if p.status == fasthttp.StatusUnauthorized && len(c.Response.Header.Peek(fasthttp.HeaderWWWAuthenticate)) == 0 {
-			c.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, `Bearer realm="`+realm+`"`)
+			c.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, BearerChallenge)
 		}
 		writeProblem(c, r, p)
 		return
@@ -134,27 +134,25 @@ func (s *Server) writeProtocol(c *fasthttp.RequestCtx, r *request, e *oauth.Erro
 	writeProblem(c, r, &problem{status: e.Status(), code: string(e.Code()), detail: e.Description()})
 }
 
-// challengeOf is the WWW-Authenticate value: what the rule set, Basic for a client
-// that used the Authorization header (RFC 6749 §5.2), Bearer for a refused token
-// (RFC 6750 §3).
+// challengeOf is the WWW-Authenticate value, which no 401 is without (RFC 9110
+// §15.5.2): what the rule set, Basic for a client (RFC 6749 §5.2), Bearer for a refused
+// token (RFC 6750 §3).
 func challengeOf(r *request, e *oauth.Error) string {
 	if c := e.Challenge(); c != "" {
 		return c
 	}
 	switch {
 	case e.Code() == oauth.InvalidToken, e.Code() == oauth.InsufficientScope:
-		c := `Bearer realm="` + realm + `", error="` + string(e.Code()) + `"`
+		c := BearerChallenge + `, error="` + string(e.Code()) + `"`
 		if d := e.Description(); d != "" {
 			c += `, error_description="` + d + `"` // no quote, no backslash: oauth.Code.With
 		}
 		return c
 	case e.Code() == oauth.InvalidClient && e.Status() == fasthttp.StatusUnauthorized:
 		if r.match.class != OAuth {
-			return `Bearer realm="` + realm + `"`
+			return BearerChallenge
 		}
-		if r.facts.authorization {
-			return `Basic realm="` + realm + `", charset="UTF-8"`
-		}
+		return BasicChallenge
 	}
 	return ""
 }

@@ -19,13 +19,12 @@ type verdict struct {
 
 // facts is what the gate saw on the way, for the steps that follow.
 type facts struct {
-	authorization bool // an Authorization header is there
-	encoded       bool // Content-Encoding other than identity
-	expects       bool // an expectation that we do not know
-	chunked       bool
-	length        bool // Content-Length is there
-	requestID     []byte
-	seen          uint16
+	encoded   bool // Content-Encoding other than identity
+	expects   bool // an expectation that we do not know
+	chunked   bool
+	length    bool // Content-Length is there
+	requestID []byte
+	seen      uint16
 }
 
 // Headers that may come once only: for some the framing or the identity depends on
@@ -175,7 +174,7 @@ func checkKnown(name, value []byte, f *facts) verdict {
 		}
 	case 13:
 		if is(name, "authorization") {
-			once, f.authorization = onceAuthorization, true
+			once = onceAuthorization
 		}
 	case 14:
 		if is(name, "content-length") {

@@ -30,6 +30,13 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 )
 
+// Challenges of WWW-Authenticate, for oauth.Error.WithChallenge. Where an error sets
+// none, each 401 gets the one of its class.
+const (
+	BasicChallenge  = `Basic realm="` + realm + `", charset="UTF-8"`
+	BearerChallenge = `Bearer realm="` + realm + `"`
+)
+
 // Class says whom a route serves, and so the form of its error answers.
 type Class uint8
 

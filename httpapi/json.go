@@ -13,7 +13,8 @@ import (
 // DecodeJSON decodes the body into into, strictly (RFC 8259, RFC 7493): one value and
 // nothing after it, valid UTF-8 without a byte order mark, no member twice (letter
 // case aside) or unknown to the type (letter case counts), no lone surrogate, no
-// integer beyond ±(2^53-1), no number beyond float64, nesting and members bounded.
+// integer beyond ±(2^53-1), no number beyond float64, nesting and members bounded, and
+// not null as a whole, which would pass for an empty object.
 // The error is a Problem 400 that names the field, or 415 for another content type.
 // into is a pointer; on an error its content is undefined.
 func DecodeJSON(c *fasthttp.RequestCtx, into any) error {
@@ -33,6 +34,9 @@ func decodeJSON(body []byte, into any) error {
 	w := &walker{in: body}
 	if err := w.document(reflect.TypeOf(into)); err != nil {
 		return err
+	}
+	if string(bytes.Trim(body, " \t\r\n")) == "null" {
+		return badJSON("", "a null can't stand here; "+wanted(reflect.TypeOf(into).Elem()))
 	}
 	err := json.Unmarshal(body, into)
 	var kind *json.UnmarshalTypeError

@@ -67,6 +67,7 @@ func TestHTT13DecodeJSON(t *testing.T) {
 		{name: "a string for a number", body: `{"life":"1"}`, field: "life", detail: "whole number"},
 		{name: "a fraction for a whole number", body: `{"life":1.5}`, field: "life", detail: "whole number"},
 		{name: "a number in a list of strings", body: `{"scopes":[1]}`, field: "scopes", detail: "string"},
+		{name: "null for the document", body: " null\n", detail: "object"},
 		{name: "an array for the document", body: `[]`, detail: "object"},
 		{name: "depth 100 000", body: `{"any":` + strings.Repeat(`{"a":`, 100_000), field: "any.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a", detail: "deep"},
 		{name: "depth 100 000 of arrays", body: `{"raw":` + strings.Repeat(`[`, 100_000), field: "raw" + strings.Repeat("[0]", 31), detail: "deep"},

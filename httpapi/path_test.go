@@ -113,6 +113,44 @@ func TestNotFoundHasTheFormOfItsNeighbours(t *testing.T) {
 	}
 }
 
+// TestRefusalsOfTheGateHaveTheFormOfTheirPath: what begins like the admin API's paths
+// is refused in its form, however malformed the rest is.
+func TestRefusalsOfTheGateHaveTheFormOfTheirPath(t *testing.T) {
+	t.Parallel()
+	s := start(t, httpapi.Config{})
+	for _, tt := range []struct {
+		line   string
+		status int
+		form   string
+	}{
+		{"PATCH /admin/v1/clients/a%2fb", 400, "application/problem+json"},
+		{"PATCH /t/acme/admin/v1/clients/a%2fb", 400, "application/problem+json"},
+		{"GET /t/Default/admin/v1/clients/a", 404, "application/problem+json"},
+		{"GET /t/a%2fb/admin/v1/clients/a", 400, "application/problem+json"},
+		{"GET /admin/../oauth2/token", 400, "application/problem+json"},
+		{"GET /admin%2fv1", 400, "application/problem+json"},
+		{"GET /admin/v1/clients?a#b", 400, "application/problem+json"},
+		{"GET /admin/v1/" + strings.Repeat("a", 9<<10), 414, "application/problem+json"},
+		{"GET /administrators/a%2fb", 400, "application/json"},
+		{"GET /oauth2/a%2fb", 400, "application/json"},
+		{"GET /t/acme/oauth2/a%2fb", 400, "application/json"},
+		{"GET /t/admin%2f", 400, "application/json"},
+		{"GET //admin", 400, "application/json"},
+		{"GET http://evil/admin/v1", 400, "application/json"},
+	} {
+		got := one(t, s.addr, req(tt.line+" HTTP/1.1", "Host: a", "", ""))
+		if got.status != tt.status || got.header.Get("Content-Type") != tt.form {
+			t.Errorf("%.60s: %d %q, want %d %q", tt.line, got.status, got.header.Get("Content-Type"), tt.status, tt.form)
+		}
+	}
+	for _, header := range []string{"X_Forged: 1", " folded: 1", "Expect: x"} {
+		got := one(t, s.addr, req("GET /admin/v1/clients/a HTTP/1.1", "Host: a", header, "", ""))
+		if got.status < 400 || got.header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%q: %d %q", header, got.status, got.header.Get("Content-Type"))
+		}
+	}
+}
+
 func TestNewRefusesBadTables(t *testing.T) {
 	t.Parallel()
 	ok := func(*fasthttp.RequestCtx, *state.View) error { return nil }

@@ -90,7 +90,7 @@ func Bearer(c *fasthttp.RequestCtx) (string, error) {
 	header := c.Request.Header.Peek(fasthttp.HeaderAuthorization)
 	if len(header) == 0 {
 		return "", oauth.InvalidToken.With("send the token as: Authorization: Bearer <token>").
-			WithChallenge(`Bearer realm="` + realm + `"`)
+			WithChallenge(BearerChallenge)
 	}
 	scheme, token, found := strings.Cut(string(header), " ")
 	if !found || !strings.EqualFold(scheme, "Bearer") {

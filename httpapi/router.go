@@ -193,7 +193,7 @@ func (r *router) find(httpMethod, path []byte, m *match) {
 		r.findTenant(httpMethod, path[3:], m)
 		return
 	}
-	m.class = r.classes[string(firstSegment(path))]
+	m.class = r.classOf(path)
 	if e := r.exact[string(path)]; e != nil {
 		m.set(e, httpMethod)
 		return
@@ -206,11 +206,14 @@ func (r *router) find(httpMethod, path []byte, m *match) {
 
 func (r *router) findTenant(httpMethod, rest []byte, m *match) {
 	slash := bytes.IndexByte(rest, '/')
-	if slash < 0 || !tenantSlug(rest[:slash]) {
+	if slash < 0 {
 		return
 	}
 	path := rest[slash:]
-	m.class = r.classes[string(firstSegment(path))]
+	m.class = r.classOf(path)
+	if !tenantSlug(rest[:slash]) {
+		return
+	}
 	e := r.tenanted[string(path)]
 	if e == nil {
 		e = r.tenant.find(path[1:], 0, &m.values)
@@ -249,10 +252,28 @@ func (m *match) tenantParam() {
 	}
 }
 
-// firstSegment is "admin" of /admin/v1/clients.
+// firstSegment is "admin" of /admin/v1/clients, and of whatever else begins so without
+// going on with a letter: it reads targets that are refused, too.
 func firstSegment(path []byte) []byte {
-	first, _, _ := bytes.Cut(path[1:], []byte("/"))
-	return first
+	if len(path) == 0 || path[0] != '/' {
+		return nil
+	}
+	path = path[1:]
+	for i, b := range path {
+		if !unreserved(b) {
+			return path[:i]
+		}
+	}
+	return path
+}
+
+// classOf tells whom a target is meant for that need not be well-formed: the class of
+// the routes that begin like it, at the root or below /t/{tenant}.
+func (r *router) classOf(target []byte) Class {
+	if rest, below := bytes.CutPrefix(target, []byte("/t/")); below {
+		target = rest[max(bytes.IndexByte(rest, '/'), 0):]
+	}
+	return r.classes[string(firstSegment(target))]
 }
 
 // find walks the tree: literals first, then {name}. Its depth is that of the table.

@@ -69,6 +69,8 @@ func (s *Server) admit(c *fasthttp.RequestCtx, r *request) verdict {
 	if v.status == 0 {
 		s.router.find(h.Method(), path, &r.match)
 		r.query = query
+	} else {
+		r.match.class = s.router.classOf(h.RequestURI())
 	}
 	switch {
 	case framing.status != 0:
@@ -239,6 +241,7 @@ func (s *Server) unreadable(c *fasthttp.RequestCtx, err error) {
 		v = verdict{status: 408, detail: "the request did not arrive in time"}
 	}
 	var r request
+	r.match.class = s.router.classOf(c.Request.Header.RequestURI()) // as far as it was read
 	r.setID(s.ids)
 	c.Response.Reset()
 	c.Response.Header.SetBytesV("X-Request-Id", r.id[:r.idLen])

@@ -31,7 +31,7 @@ func TestErrorForms(t *testing.T) {
 		body             string // "ID" stands for the request id
 	}{
 		{"a client that used Basic is challenged (RFC 6749 §5.2)", "/fails/client", "Basic eA==", 401, `Basic realm="keyraft", charset="UTF-8"`, "", `{"error":"invalid_client","error_description":"unknown client or wrong secret"}`},
-		{"a client that did not is not", "/fails/client", "", 401, "", "", `{"error":"invalid_client","error_description":"unknown client or wrong secret"}`},
+		{"a client that did not is too (RFC 9110 §15.5.2)", "/fails/client", "", 401, `Basic realm="keyraft", charset="UTF-8"`, "", `{"error":"invalid_client","error_description":"unknown client or wrong secret"}`},
 		{"a refused token is a Bearer challenge (RFC 6750 §3)", "/fails/token", "", 401, `Bearer realm="keyraft", error="invalid_token", error_description="the token has expired"`, "", `{"error":"invalid_token","error_description":"the token has expired"}`},
 		{"a missing scope at the admin API", "/admin/v1/fails/scope", "", 403, `Bearer realm="keyraft", error="insufficient_scope", error_description="keyraft:admin is needed"`, "", `{"code":"insufficient_scope","detail":"keyraft:admin is needed","request_id":"ID","status":403,"title":"Forbidden","type":"urn:keyraft:error:insufficient_scope"}`},
 		{"Retry-After is kept", "/fails/busy", "", 503, "", "7", `{"error":"temporarily_unavailable","error_description":"too many requests wait"}`},

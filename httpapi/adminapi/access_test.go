@@ -161,11 +161,18 @@ func TestErrorsOfTheRooms(t *testing.T) {
 	}
 }
 
-func TestTheIdempotencyKeyMustBeLong(t *testing.T) {
+// TestTheFormOfTheIdempotencyKey: 1 to 255 visible characters.
+func TestTheFormOfTheIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for _, key := range []string{"short", strings.Repeat("k", 256), "with a space in it"} {
+	for _, key := range []string{strings.Repeat("k", 256), "with a space in it", "ü"} {
 		w.refused(400, "invalid_request", "Idempotency-Key", "POST", "/admin/v1/clients", `{}`, "Idempotency-Key", key)
+	}
+	for _, key := range []string{"k", strings.Repeat("k", 255), `"quoted~!"`} {
+		first := w.object(201, "POST", "/admin/v1/clients", `{}`, "Idempotency-Key", key)
+		if again := w.object(201, "POST", "/admin/v1/clients", `{}`, "Idempotency-Key", key); again["client_secret"] != first["client_secret"] {
+			t.Errorf("%.20s: the retry made another secret", key)
+		}
 	}
 }
 
@@ -231,7 +238,7 @@ func TestBodiesAreStrict(t *testing.T) {
 		for _, field := range []string{"id_", "tenant", "secret_hash", "created_at", "global", "roles", "seq", "generation", "updated_at", "client_secret", "refresh_grace"} {
 			w.refused(400, "", field, call[0], call[1], `{"`+field+`":1}`)
 		}
-		for _, body := range []string{`[]`, `"x"`, `{`, `{} {}`, "\xff"} {
+		for _, body := range []string{`[]`, `"x"`, `null`, `{`, `{} {}`, "\xff"} {
 			if a := w.call(call[0], call[1], body); a.status != 400 {
 				t.Errorf("%s %s %q: %d %s", call[0], call[1], body, a.status, a.body)
 			}

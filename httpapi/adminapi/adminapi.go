@@ -10,10 +10,10 @@
 // node has applied; X-Keyraft-Applied-Index says how far that is. The state of the
 // cluster (status, members, checksum) needs no leader.
 //
-// A POST under an Idempotency-Key (RFC draft; 16 to 255 visible characters) that is
+// A change under an Idempotency-Key (RFC draft; 1 to 255 visible characters) that is
 // repeated gets the answer of the first one, a secret included: its scope is tenant,
-// principal, route and key, and another body under it is refused. A join token is
-// random each time, since one that nobody uses ends by itself.
+// principal, method, path and key, and another body under it is refused. The query
+// doesn't count: it says what is waited for and told, not what is done.
 //
 // Answers are JSON, lists {items, next_cursor} by ?limit= and ?cursor=. Instants are
 // seconds since 1970 UTC; durations are taken as seconds or as Go writes them. Errors

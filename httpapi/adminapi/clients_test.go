@@ -39,6 +39,11 @@ func TestClientLifeCycle(t *testing.T) {
 	if put["scope"] != "write" || put["access_token_lifetime"] != nil || put["enabled"] != true {
 		t.Errorf("put: %v", put)
 	}
+	lived := w.object(200, "PATCH", "/admin/v1/clients/app", `{"access_token_lifetime":"10m","refresh_token_lifetime":"24h"}`)
+	if lived["access_token_lifetime"] != 600.0 || lived["refresh_token_lifetime"] != 86400.0 {
+		t.Errorf("lives as Go writes them: %v", lived)
+	}
+	w.refused(400, "invalid_client_metadata", "access_token_lifetime", "PATCH", "/admin/v1/clients/app", `{"access_token_lifetime":"soon"}`)
 	w.refused(400, "invalid_client_metadata", "client_id", "PUT", "/admin/v1/clients/app", `{"client_id":"other"}`)
 	w.refused(400, "invalid_client_metadata", "access_token_format", "PATCH", "/admin/v1/clients/app", `{"access_token_format":"xml"}`)
 	w.refused(409, "exists", "client_id", "POST", "/admin/v1/clients", `{"client_id":"app"}`)

@@ -22,11 +22,11 @@ func (a *api) clusterEndpoints() []endpoint {
 	return []endpoint{
 		{method: "GET", path: clusterPath + "/status", stale: true, serve: a.status},
 		{method: "GET", path: clusterPath + "/members", stale: true, query: []string{"limit", "cursor"}, serve: a.listMembers},
-		{method: "POST", path: clusterPath + "/members", serve: a.admitMember},
+		{method: "POST", path: clusterPath + "/members", keyed: true, serve: a.admitMember},
 		{method: "DELETE", path: clusterPath + "/members/{id}", query: []string{"force"}, timeout: changeTime, serve: a.removeMember},
 		{method: "POST", path: clusterPath + "/members/{id}/promote", timeout: changeTime, serve: a.promoteMember},
 		{method: "POST", path: clusterPath + "/transfer-leader", timeout: changeTime, serve: a.transferLeader},
-		{method: "POST", path: clusterPath + "/join-tokens", serve: a.makeJoinToken},
+		{method: "POST", path: clusterPath + "/join-tokens", keyed: true, serve: a.makeJoinToken},
 		{method: "GET", path: clusterPath + "/checksum", stale: true, timeout: time.Minute, serve: a.checksum},
 		{method: "POST", path: clusterPath + "/gossip-keys/rotate", timeout: changeTime, serve: a.rotateGossipKeys},
 	}
@@ -130,7 +130,7 @@ func (a *api) admitMember(r *request) error {
 		return err
 	}
 	if !nodeName(in.NodeID) {
-		return invalid("node_id", "1 to 64 letters, digits, '-', '_' and '.'")
+		return invalid("node_id", "1 to 64 of a-z, 0-9 and hyphen")
 	}
 	if n, ok := r.view.Node(in.NodeID); ok && !n.GetRemoved() {
 		return conflict("exists", "node_id", "a node of this id is a member; choose another id, or remove that one first")
@@ -138,8 +138,9 @@ func (a *api) admitMember(r *request) error {
 	return a.letIn(r, in.NodeID, in.Suffrage, in.TTL)
 }
 
+// nodeName tells whether a node may be named so: it stands in the node's certificate.
 func nodeName(id string) bool {
-	return id != "" && len(id) <= 64 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
+	return id != "" && len(id) <= 64 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 func (a *api) letIn(r *request, nodeID, suffrage string, rawTTL json.RawMessage) error {

@@ -175,7 +175,11 @@ func TestMembers(t *testing.T) {
 		t.Errorf("%v", token)
 	}
 	w.refused(409, "exists", "node_id", "POST", "/admin/v1/cluster/members", `{"node_id":"n1"}`)
-	for body, field := range map[string]string{`{}`: "node_id", `{"node_id":"a b"}`: "node_id", `{"node_id":"n2","suffrage":"king"}`: "suffrage", `{"node_id":"n2","ttl":"0s"}`: "ttl"} {
+	if a := w.call("POST", "/admin/v1/cluster/members", `{"node_id":"Node_2.a"}`); a.status != 400 || !strings.Contains(string(a.body), "1 to 64 of a-z, 0-9 and hyphen") {
+		t.Errorf("a node id that no node may have: %d %s", a.status, a.body)
+	}
+	w.object(201, "POST", "/admin/v1/cluster/members", `{"node_id":"`+strings.Repeat("n-2", 21)+`z"}`)
+	for body, field := range map[string]string{`{}`: "node_id", `{"node_id":"a b"}`: "node_id", `{"node_id":"` + strings.Repeat("n", 65) + `"}`: "node_id", `{"node_id":"n2","suffrage":"king"}`: "suffrage", `{"node_id":"n2","ttl":"0s"}`: "ttl"} {
 		w.refused(400, "invalid_request", field, "POST", "/admin/v1/cluster/members", body)
 	}
 	w.refused(400, "invalid_request", "ttl", "POST", "/admin/v1/cluster/join-tokens", `{"ttl":"25h"}`)

@@ -23,7 +23,7 @@ type endpoint struct {
 	stream       bool
 	timeout      time.Duration // of the whole request; 0: the write timeout
 	query        []string      // parameters that it knows
-	keyed        bool          // one proposal, made under the Idempotency-Key
+	keyed        bool          // what it proposes goes under the Idempotency-Key
 	serve        func(r *request) error
 }
 

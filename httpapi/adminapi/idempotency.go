@@ -16,28 +16,28 @@ import (
 	"github.com/keyraft/keyraft/tokens"
 )
 
-// The length of an Idempotency-Key: below, keys of different callers would meet.
-const (
-	minKey = 16
-	maxKey = 255
-)
+// maxKey bounds an Idempotency-Key, in bytes. A short one is as safe: what is derived
+// from it is so by HMAC under a key of the cluster, and callers don't meet in it.
+const maxKey = 255
 
 // useKey makes the proposal of the request go under its Idempotency-Key. The key's
-// scope is tenant, principal, route and the header's value; another body under it is
-// refused by the state.
+// scope is tenant, principal, method, path and the header's value; another body under
+// it is refused by the state.
 func (r *request) useKey(e *endpoint) error {
-	value := string(r.Request.Header.Peek("Idempotency-Key"))
-	if value == "" {
+	const name = "Idempotency-Key"
+	if len(r.Request.Header.PeekAll(name)) == 0 {
 		return nil
 	}
+	value := string(r.Request.Header.Peek(name))
 	visible := strings.Trim(value, "!\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~") == ""
-	if len(value) < minKey || len(value) > maxKey || !visible {
-		return invalid("Idempotency-Key", "16 to 255 visible ASCII characters; a random UUID is good")
+	if value == "" || len(value) > maxKey || !visible {
+		return invalid(name, "1 to 255 visible ASCII characters; a random UUID is good")
 	}
 	if !e.keyed {
 		return nil
 	}
-	key := digest(r.tenant, r.who.id, e.method, string(r.Request.Header.RequestURI()), value)
+	path, _, _ := strings.Cut(string(r.Request.Header.RequestURI()), "?")
+	key := digest(r.tenant, r.who.id, e.method, path, value)
 	body := digest(string(r.PostBody()))
 	r.ctx = command.WithKey(r.ctx, command.Key(key[:16]), [8]byte(body[:8]))
 	return nil

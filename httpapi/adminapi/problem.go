@@ -49,7 +49,11 @@ func problemOf(err error) error {
 		if refused.Status == fasthttp.StatusServiceUnavailable {
 			return oauth.TemporarilyUnavailable.With(refused.Reason).WithRetryAfter(retryAfter)
 		}
-		return httpapi.Problem(refused.Status, refused.Code, "", refused.Reason)
+		field := ""
+		if refused.Code == keyReused {
+			field = "Idempotency-Key"
+		}
+		return httpapi.Problem(refused.Status, refused.Code, field, refused.Reason)
 	case errors.As(err, &field):
 		return httpapi.Problem(fasthttp.StatusBadRequest, string(oauth.InvalidClientMetadata), field.Field, field.Detail)
 	case errors.Is(err, command.ErrOutcomeUnknown):
@@ -62,6 +66,8 @@ func problemOf(err error) error {
 	return nil
 }
 
+const keyReused = "idempotency_key_reused"
+
 // rejected is the answer for a decision of the state.
 func rejected(r command.Reject) error {
 	switch r {
@@ -72,7 +78,7 @@ func rejected(r command.Reject) error {
 	case command.Stale:
 		return conflict("conflict", "", "it was changed at the same moment; read it and try again")
 	case command.KeyReused:
-		return httpapi.Problem(fasthttp.StatusUnprocessableEntity, "idempotency_key_reused", "Idempotency-Key", "the key was used for another request; make a new key for each one")
+		return httpapi.Problem(fasthttp.StatusUnprocessableEntity, keyReused, "Idempotency-Key", "the key was used for another request; make a new key for each one")
 	case command.EpochChanged:
 		return oauth.TemporarilyUnavailable.With("the cluster was restored at this moment; try again").WithRetryAfter(retryAfter)
 	case command.Conflict, command.NotReady, command.Disabled, command.AlreadyUsed, command.AlreadyExpired:

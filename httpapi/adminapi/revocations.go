@@ -2,6 +2,7 @@ package adminapi
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -82,24 +83,27 @@ func (a *api) revoke(r *request) error {
 	return r.json(fasthttp.StatusOK, answer)
 }
 
-// take revokes. A key that signs still is replaced by its successor in the same
-// step, since somebody must sign: what to do when one has leaked is one call (Y9).
+// take revokes. The state refuses that of a key which still signs, since somebody must
+// sign: then its successor takes over at once, the old one refused in the same step, so
+// that what to do when a key has leaked is one call (Y9). To revoke is tried first, for
+// an Idempotency-Key that was used before, and last, for the answer to be kept.
 func (a *api) take(ctx context.Context, r *request, t *tokens.Target) (tokens.Revoked, error) {
 	k, ok := r.view.SigningKey(r.tenant, t.KeyID)
-	if t.KeyID == "" || !ok || k.GetStatus() != "active" {
-		return a.Revoker.RevokeTarget(ctx, r.view, r.tenant, t)
-	}
-	if t.IssuedBefore != 0 {
+	signs := t.KeyID != "" && ok && k.GetStatus() == "active"
+	if signs && t.IssuedBefore != 0 {
 		return tokens.Revoked{}, invalid("issued_before", "a key that still signs is revoked whole; leave it out")
 	}
-	done, err := a.keys.Rotate(ctx, r.tenant, k.GetAlg(), true)
-	if err != nil {
+	done, err := a.Revoker.RevokeTarget(ctx, r.view, r.tenant, t)
+	if !signs || !errors.Is(err, oauth.InvalidRequest) {
+		return done, err
+	}
+	if _, err := a.keys.Rotate(ctx, r.tenant, k.GetAlg(), true); err != nil {
 		return tokens.Revoked{}, err
 	}
 	if err := a.fresh(r); err != nil {
 		return tokens.Revoked{}, err
 	}
-	return tokens.Revoked{Epoch: r.view.Epoch(), Seq: done.Seq, Head: r.view.Head()}, nil
+	return a.Revoker.RevokeTarget(ctx, r.view, r.tenant, t)
 }
 
 func (r *request) receiptAsked() (wait bool, timeout time.Duration, err error) {

@@ -1,6 +1,8 @@
 package oauthapi
 
 import (
+	"errors"
+
 	"github.com/valyala/fasthttp"
 
 	"github.com/keyraft/keyraft/clients"
@@ -23,13 +25,19 @@ func (h *introspect) serve(c *fasthttp.RequestCtx, v *state.View) error {
 	if err != nil {
 		return err
 	}
-	caller, v, err := h.caller(c, v, &form)
+	caller, proof, err := h.caller(c, v, &form)
 	if err != nil {
-		return err
+		return challenged(err)
 	}
 	token := form.Get("token")
 	if token == "" {
 		return oauth.InvalidRequest.With("token is missing")
+	}
+	if caller.Client != nil {
+		if err := h.clients.Consume(httpapi.Context(c), &proof); err != nil {
+			return challenged(err)
+		}
+		v = proof.View
 	}
 	answer, err := h.tokens.Introspect(v, &caller, token) // token_type_hint is not needed (§2.1)
 	if err != nil {
@@ -41,25 +49,35 @@ func (h *introspect) serve(c *fasthttp.RequestCtx, v *state.View) error {
 	return nil
 }
 
+// challenged names both ways to authenticate in the refusal of a client; that of a
+// bearer token names its own.
+func challenged(err error) error {
+	var refusal *oauth.Error
+	if !errors.As(err, &refusal) || refusal.Code() != oauth.InvalidClient {
+		return err
+	}
+	return refusal.WithChallenge(httpapi.BasicChallenge + ", " + httpapi.BearerChallenge)
+}
+
 // caller tells who asks: a gateway or an operator by bearer token, or a client that
 // proves who it is. A public client proves nothing, so it gets nothing (INT-01).
-func (h *introspect) caller(c *fasthttp.RequestCtx, v *state.View, form *httpapi.Values) (tokens.Caller, *state.View, error) {
+func (h *introspect) caller(c *fasthttp.RequestCtx, v *state.View, form *httpapi.Values) (tokens.Caller, clients.Proof, error) {
 	r := credentials(c, form)
 	r.Linearizable = true
 	if isBearer(r.Authorization) && r.Secret == "" && r.Assertion == "" && r.AssertionType == "" {
 		token, err := httpapi.Bearer(c)
 		if err != nil {
-			return tokens.Caller{}, nil, err
+			return tokens.Caller{}, clients.Proof{}, err
 		}
 		caller, err := h.bearer(v, token)
-		return caller, v, err
+		return caller, clients.Proof{}, err
 	}
-	client, v, err := h.clients.Authenticate(httpapi.Context(c), v, &r)
+	proof, err := h.clients.Authenticate(httpapi.Context(c), v, &r)
 	if err != nil {
-		return tokens.Caller{}, nil, err
+		return tokens.Caller{}, clients.Proof{}, err
 	}
-	if client.GetAuthMethod() == string(oauth.AuthNone) {
-		return tokens.Caller{}, nil, oauth.InvalidClient.With("introspection needs a client that proves who it is; register it as confidential")
+	if proof.Client.GetAuthMethod() == string(oauth.AuthNone) {
+		return tokens.Caller{}, clients.Proof{}, oauth.InvalidClient.With("introspection needs a client that proves who it is; register it as confidential")
 	}
-	return tokens.Caller{Client: client}, v, nil
+	return tokens.Caller{Client: proof.Client}, proof, nil
 }

@@ -98,8 +98,11 @@ func TestIntrospectionRefusals(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a := n.do(t, tt.method, tt.path, tt.body, tt.header...)
 			a.want(t, tt.status, tt.code)
-			if tt.status == 401 && len(tt.header) > 0 && a.header.Get("WWW-Authenticate") == "" {
-				t.Error("WWW-Authenticate is missing")
+			challenge := a.header.Get("WWW-Authenticate")
+			basic, bearer := strings.HasPrefix(challenge, `Basic realm="keyraft"`), strings.Contains(challenge, `Bearer realm="keyraft"`)
+			asks := tt.path == oauthapi.IntrospectPath // by either way, but for a bearer token that is refused
+			if tt.status == 401 && (basic != (tt.code == "invalid_client") || bearer != asks) || tt.status != 401 && challenge != "" {
+				t.Errorf("WWW-Authenticate is %q", challenge)
 			}
 		})
 	}

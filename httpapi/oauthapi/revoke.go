@@ -24,7 +24,7 @@ func (h *revoke) serve(c *fasthttp.RequestCtx, v *state.View) error {
 	}
 	r := credentials(c, &form)
 	r.Linearizable = true
-	client, v, err := h.clients.Authenticate(httpapi.Context(c), v, &r)
+	proof, err := h.clients.Authenticate(httpapi.Context(c), v, &r)
 	if err != nil {
 		return err
 	}
@@ -32,7 +32,10 @@ func (h *revoke) serve(c *fasthttp.RequestCtx, v *state.View) error {
 	if token == "" {
 		return oauth.InvalidRequest.With("token is missing")
 	}
-	if err := h.tokens.Revoke(httpapi.Context(c), v, client, token); err != nil {
+	if err := h.clients.Consume(httpapi.Context(c), &proof); err != nil {
+		return err
+	}
+	if err := h.tokens.Revoke(httpapi.Context(c), proof.View, proof.Client, token); err != nil {
 		return err
 	}
 	c.SetStatusCode(fasthttp.StatusOK)

@@ -141,7 +141,7 @@ func (n *Node) Propose(ctx context.Context, c command.Command) (command.Result, 
 		k := seal.Generate()
 		copy(key[:], k[:])
 	}
-	envelope, err := command.Encode(c, key, body, named && command.Remembered(c.Kind()))
+	envelope, err := command.Encode(c, key, body, named || command.Remembered(c.Kind()))
 	if err != nil {
 		return command.Result{}, err
 	}
