@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -66,10 +68,21 @@ type RaftConfig struct {
 //
 // The library bounds no message: a peer that is a member may send as much as it
 // delivers. Its decoder takes memory only as the bytes arrive.
+//
+// One exception keeps a big restore from costing the leader its lease: while the
+// main loop installs a snapshot, and so can't answer, the same leader's heartbeats
+// of the same term are answered here. That reads and sets nothing: the loop can
+// neither vote nor follow anybody else meanwhile (busy.go).
 type RaftTransport struct {
 	// The concrete type is embedded, so that the optional interfaces that raft
 	// looks for stay: it turns pre-vote off, without a word, when they don't.
 	*raft.NetworkTransport
+
+	out        chan raft.RPC // to raft's main loop
+	installing atomic.Pointer[install]
+	done       chan struct{}
+	closing    sync.Once
+	wg         sync.WaitGroup
 }
 
 var (
@@ -95,7 +108,7 @@ func NewRaft(layer raft.StreamLayer, cfg RaftConfig) (*RaftTransport, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
-	return &RaftTransport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	t := &RaftTransport{out: make(chan raft.RPC), done: make(chan struct{}), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider:   cfg.Addresses,
 		Logger:                  cfg.Logger,
 		Stream:                  layer,
@@ -103,7 +116,9 @@ func NewRaft(layer raft.StreamLayer, cfg RaftConfig) (*RaftTransport, error) {
 		MaxRPCsInFlight:         cfg.MaxInFlight,
 		Timeout:                 cfg.Timeout,
 		MsgpackUseNewTimeFormat: true,
-	})}, nil
+	})}
+	t.wg.Go(t.pump)
+	return t, nil
 }
 
 // SetHeartbeatHandler does nothing, on purpose: see RaftTransport.

@@ -197,3 +197,73 @@ func TestNewRaftRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestHeartbeatsWhileASnapshotIsInstalled (R1): the main loop is busy, and the same
+// leader's heartbeats are answered all the same, one that came just before too;
+// those of another term or leader wait.
+func TestHeartbeatsWhileASnapshotIsInstalled(t *testing.T) {
+	t.Parallel()
+	nodes := raftNodes(t, func(raft.RPC) {})
+	from, other, to := nodes[0], nodes[1], nodes[2]
+	beat := func(by *raft.NetworkTransport, q *raft.AppendEntriesRequest) <-chan error {
+		done := make(chan error, 1)
+		go func() { done <- by.AppendEntries("x", to.LocalAddr(), q, &raft.AppendEntriesResponse{}) }()
+		return done
+	}
+	installed := make(chan error, 1)
+	go func() {
+		q := &raft.InstallSnapshotRequest{RPCHeader: heartbeat(from.LocalAddr()).RPCHeader, Term: 7, Size: 3}
+		installed <- from.InstallSnapshot("x", to.LocalAddr(), q, &raft.InstallSnapshotResponse{}, bytes.NewReader([]byte("abc")))
+	}()
+	snapshot := receive(t, to)
+	if _, ok := snapshot.Command.(*raft.InstallSnapshotRequest); !ok {
+		t.Fatalf("received %T", snapshot.Command)
+	}
+	select {
+	case err := <-beat(from.NetworkTransport, heartbeat(from.LocalAddr())):
+		if err != nil {
+			t.Errorf("the leader's heartbeat: %v", err)
+		}
+	case <-time.After(wait):
+		t.Fatal("the leader's heartbeat waits for the snapshot")
+	}
+	later := heartbeat(from.LocalAddr())
+	later.Term = 8
+	strange := []<-chan error{beat(from.NetworkTransport, later), beat(other.NetworkTransport, heartbeat(other.LocalAddr()))}
+	for range strange { // they reach the main loop, and only that answers them
+		rpc := receive(t, to)
+		if _, ok := rpc.Command.(*raft.AppendEntriesRequest); !ok {
+			t.Errorf("received %T", rpc.Command)
+		}
+		rpc.Respond(&raft.AppendEntriesResponse{Term: 9}, nil)
+	}
+	for _, s := range strange {
+		if err := <-s; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := io.Copy(io.Discard, snapshot.Reader); err != nil {
+		t.Error(err)
+	}
+	snapshot.Respond(&raft.InstallSnapshotResponse{Term: 7, Success: true}, nil)
+	if err := <-installed; err != nil {
+		t.Errorf("the snapshot: %v", err)
+	}
+	after := beat(from.NetworkTransport, heartbeat(from.LocalAddr()))
+	rpc := receive(t, to) // as before: through the main loop
+	rpc.Respond(&raft.AppendEntriesResponse{Term: 7, Success: true}, nil)
+	if err := <-after; err != nil {
+		t.Error(err)
+	}
+}
+
+func receive(t *testing.T, at *transport.RaftTransport) raft.RPC {
+	t.Helper()
+	select {
+	case rpc := <-at.Consumer():
+		return rpc
+	case <-time.After(wait):
+		t.Fatal("no message came")
+		return raft.RPC{}
+	}
+}

@@ -16,10 +16,6 @@ import (
 	"github.com/keyraft/keyraft/internal/testcluster"
 )
 
-// patient: a follower that installs a snapshot answers no heartbeat meanwhile (R1),
-// and a leader whose lease ends during a restore can't tell how it went (K11).
-var patient = testcluster.Options{Heartbeat: 2 * time.Second}
-
 func backup(t *testing.T, n *testcluster.Node) ([]byte, fsm.Header) {
 	t.Helper()
 	var out bytes.Buffer
@@ -35,7 +31,7 @@ func backup(t *testing.T, n *testcluster.Node) ([]byte, fsm.Header) {
 // was acknowledged while the restore ran (R15, I2, I4, I5).
 func TestS6RestoreOfAnOlderBackup(t *testing.T) {
 	t.Parallel()
-	c := testcluster.StartWith(t, 3, patient)
+	c := testcluster.Start(t, 3)
 	leader, follower, away := c.Leader(), c.Followers()[0], c.Followers()[1]
 	revoke(t, follower, "s6-before")
 	old, h := backup(t, follower)
@@ -103,7 +99,7 @@ func TestS6RestoreOfAnOlderBackup(t *testing.T) {
 // TestS10TwoRestoresAtOnce: one wins, or both one after the other; all nodes agree.
 func TestS10TwoRestoresAtOnce(t *testing.T) {
 	t.Parallel()
-	c := testcluster.StartWith(t, 3, patient)
+	c := testcluster.Start(t, 3)
 	revoke(t, c.Any(), "s10")
 	old, h := backup(t, c.Any())
 	done := make(chan error, 2)
