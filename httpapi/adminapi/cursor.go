@@ -75,25 +75,40 @@ func (a *api) after(r *request, list string) (string, error) {
 		return "", nil
 	}
 	refused := invalid("cursor", "it is not a next_cursor of this list, or it is too old; begin again without it")
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(text) > maxCursor || strings.ContainsAny(text, "\r\n") {
-		return "", refused
-	}
-	var plain []byte
-	err = a.Shared.Each(r.view, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
-		keys, bad := ring(key)
-		if bad == nil {
-			plain, bad = keys.Open(r.cursorLabel(list), sealed)
-		}
-		return bad != nil
+	var id string
+	found := false
+	err := a.Shared.Each(r.view, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
+		id, found = openCursor(key, r.cursorLabel(list), text, a.Now().Unix())
+		return !found
 	})
 	if err != nil {
 		return "", err
 	}
-	if len(plain) < 8 || a.Now().Unix()-int64(binary.BigEndian.Uint64(plain)) > cursorLife {
+	if !found {
 		return "", refused
 	}
-	return string(plain[8:]), nil
+	return id, nil
+}
+
+// openCursor reads a cursor that was sealed under key for that label and is not too
+// old at now (seconds).
+func openCursor(key *seal.Key, label, text string, now int64) (id string, ok bool) {
+	if len(text) > maxCursor || strings.ContainsAny(text, "\r\n") {
+		return "", false
+	}
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return "", false
+	}
+	keys, err := ring(key)
+	if err != nil {
+		return "", false
+	}
+	plain, err := keys.Open(label, sealed)
+	if err != nil || len(plain) < 8 || now-int64(binary.BigEndian.Uint64(plain)) > cursorLife {
+		return "", false
+	}
+	return string(plain[8:]), true
 }
 
 // page is the form of every list.
