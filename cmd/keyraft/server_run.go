@@ -512,7 +512,7 @@ Keyraft is ready: %[1]s   (development mode; data in %[2]s)
 Get a token, ask about it, take it back:
 
   TOKEN=$(curl%[6]s -s -u '%[4]s:%[5]s' -d grant_type=client_credentials %[1]s/oauth2/token | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
-  curl%[6]s -s -u '%[4]s:%[5]s' -d "token=$TOKEN" %[1]s/oauth2/introspect
+  curl%[6]s -s -u '%[4]s:%[5]s' -d "token=$TOKEN" %[1]s/oauth2/introspect -w '\n'
   curl%[6]s -s -u '%[4]s:%[5]s' -d "token=$TOKEN" %[1]s/oauth2/revoke -w '%%{http_code}\n'
 
 Ctrl-C stops it; the data stays.
