@@ -16,8 +16,8 @@ import (
 
 // server answers the other nodes. Who asks comes from the certificate alone.
 type server struct {
-	peer.UnimplementedPeerServer
-	node *Node
+	peer.UnsafePeerServer // not the unimplemented one: a method that is missing here is an error of the compiler
+	node                  *Node
 }
 
 // Topic answers one kind of question that nodes put to each other, such as what

@@ -110,7 +110,7 @@ func NewIntrospector(cfg IntrospectorConfig) (*Introspector, error) {
 	return &Introspector{cfg}, nil
 }
 
-// Introspect says what the token is good for now, as far as the caller may know.
+// Introspect says what the token is worth at this moment, as far as the caller may know.
 // v should be linearizable, so that what was revoked before is never active (I2). A
 // token that is malformed, forged, expired, revoked, unknown or not for the caller
 // is inactive; an error means that this node can't tell.

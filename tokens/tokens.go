@@ -7,7 +7,7 @@
 // SigningKeys holds the unsealed private keys and publishes the public ones,
 // KeyJob is the leader's job that makes, rotates and drops them, ClusterKeys holds
 // the shared keys that hash and tag. Introspector tells what a token of ours is
-// good for now, Revoker takes tokens back.
+// worth at this moment, Revoker takes tokens back.
 //
 // Units: lifetimes and instants in claims are seconds, instants in records
 // milliseconds since 1970 UTC, as their fields say; sizes are bytes.

@@ -322,23 +322,6 @@ func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector
 				return err
 			},
 		},
-		Gateways: adminapi.Gateways{
-			Instances: func(ctx context.Context) []adminapi.Instance {
-				all := r.pollers.Instances(ctx)
-				out := make([]adminapi.Instance, len(all))
-				for i := range all {
-					out[i] = adminapi.Instance(all[i])
-				}
-				return out
-			},
-			Receipt: func(ctx context.Context, q adminapi.Revocation, timeout time.Duration) ([]adminapi.Confirmation, bool) {
-				all, complete := r.pollers.Receipt(ctx, gatewayapi.Revocation(q), timeout)
-				out := make([]adminapi.Confirmation, len(all))
-				for i := range all {
-					out[i] = adminapi.Confirmation(all[i])
-				}
-				return out, complete
-			},
-		},
+		Gateways: adminapi.Gateways{Instances: r.pollers.Instances, Receipt: r.pollers.Receipt},
 	})
 }

@@ -77,6 +77,15 @@ func (s *sighting) live() bool {
 	return s.SeenMS-s.slack <= s.BoundMS
 }
 
+// instance is what a sighting says to whoever asks about gateways.
+func (s *sighting) instance() Instance {
+	return Instance{
+		Gateway: s.Gateway, Instance: s.Instance, Addr: s.Addr,
+		Epoch: s.Epoch, Head: s.Head, HeadMS: s.HeadMS, SeenMS: s.SeenMS,
+		FailOpen: s.FailOpen, Live: s.live(),
+	}
+}
+
 // expected tells whether a receipt waits for the instance.
 func (s *sighting) expected(q *inquiry) bool { return s.sees(q.Tenant) && s.live() }
 

@@ -5,20 +5,16 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/keyraft/keyraft/gateway/wire"
 )
 
-// Instance is one gateway process, as the nodes have seen it last.
-type Instance struct {
-	Gateway  string // id of the registered gateway; "" for an operator in --dev
-	Instance string // the name that the process gave itself; may be empty
-	Addr     string // the peer's address
-	Epoch    uint64
-	Head     uint64
-	HeadMS   int64 // since it first reported that head
-	SeenMS   int64 // since its last poll arrived
-	FailOpen bool
-	Live     bool // it has polled within its bound
-}
+// What receipts are made of.
+type (
+	Instance     = wire.Instance
+	Revocation   = wire.Revocation
+	Confirmation = wire.Confirmation
+)
 
 // Instances are the gateways that poll any node.
 func (p *Pollers) Instances(ctx context.Context) []Instance {
@@ -27,8 +23,7 @@ func (p *Pollers) Instances(ctx context.Context) []Instance {
 	all, _ := p.everywhere(nodes)
 	out := make([]Instance, 0, len(all))
 	for i := range all {
-		s := &all[i]
-		out = append(out, Instance{s.Gateway, s.Instance, s.Addr, s.Epoch, s.Head, s.HeadMS, s.SeenMS, s.FailOpen, s.live()})
+		out = append(out, all[i].instance())
 	}
 	return out
 }
@@ -38,26 +33,9 @@ func (p *Pollers) Here() []Instance {
 	r, _ := p.here()
 	out := make([]Instance, 0, len(r.Items))
 	for i := range r.Items {
-		s := &r.Items[i]
-		out = append(out, Instance{s.Gateway, s.Instance, s.Addr, s.Epoch, s.Head, s.HeadMS, s.SeenMS, s.FailOpen, s.live()})
+		out = append(out, r.Items[i].instance())
 	}
 	return out
-}
-
-// Revocation is what a receipt is for.
-type Revocation struct {
-	Tenant     string
-	Epoch, Seq uint64
-	At         time.Time // when it was asked for
-}
-
-// Confirmation says whether one gateway instance refuses what was revoked.
-type Confirmation struct {
-	Gateway  string
-	Instance string
-	Head     uint64 // that it has reported
-	MS       int64  // from Revocation.At until it reported; -1 when it has not
-	OK       bool
 }
 
 // holdEach is how long a node is asked to hold its answer back.
