@@ -87,12 +87,13 @@ func (b *batcher) run(ctx context.Context) {
 			<-b.slots
 			continue
 		}
-		units := current(b.queue.pull(command.MaxCommands, command.MaxEntry-64), b.node.fsm.View().Epoch())
+		epoch := b.node.fsm.View().Epoch()
+		units := current(b.queue.pull(command.MaxCommands, command.MaxEntry-64), epoch)
 		if len(units) == 0 {
 			<-b.slots
 			continue
 		}
-		future := b.node.raft.Apply(b.entry(units), enqueueWait)
+		future := b.node.raft.Apply(b.entry(units, epoch), enqueueWait)
 		wg.Go(func() {
 			b.finish(units, future)
 			<-b.slots
@@ -120,9 +121,10 @@ func (b *batcher) pause(ctx context.Context) (resume func(), err error) {
 	return resume, nil
 }
 
-// entry puts the units behind one header. The commands were encoded where they
-// were proposed, and are not encoded again.
-func (b *batcher) entry(units []*unit) []byte {
+// entry puts the units behind one header, which names the epoch by which they
+// were sorted: if a restore comes in between, Apply refuses them. The commands
+// were encoded where they were proposed, and are not encoded again.
+func (b *batcher) entry(units []*unit, epoch uint64) []byte {
 	count, size := 0, 0
 	for _, u := range units {
 		count += u.count
@@ -138,7 +140,7 @@ func (b *batcher) entry(units []*unit) []byte {
 	b.last = now
 	h := command.Header{
 		Stamp: b.node.cfg.Now().UnixMilli(), Elapsed: uint64(max(elapsed, 0).Milliseconds()),
-		Epoch: b.node.fsm.View().Epoch(),
+		Epoch: epoch,
 	}
 	out := command.AppendHeader(make([]byte, 0, size+64), h, count)
 	for _, u := range units {

@@ -117,12 +117,13 @@ func (f *forwarder) serve(ctx context.Context, id, addr string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		units := current(f.queue.pull(forwardCommands, forwardBytes), f.node.fsm.View().Epoch())
+		epoch := f.node.fsm.View().Epoch()
+		units := current(f.queue.pull(forwardCommands, forwardBytes), epoch)
 		if len(units) == 0 {
 			<-s.slots
 			continue
 		}
-		if err := stream.Send(s.batch(units)); err != nil {
+		if err := stream.Send(s.batch(units, epoch)); err != nil {
 			return err
 		}
 	}
@@ -136,12 +137,18 @@ type forwardStream struct {
 	slots   chan struct{}
 }
 
-func (s *forwardStream) batch(units []*unit) *peer.Batch {
+// batch puts units into one message. It names the epoch of what they were
+// decided on, if any of them knows it, so that a leader which was restored in
+// between takes none of them.
+func (s *forwardStream) batch(units []*unit, epoch uint64) *peer.Batch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next++
 	b := &peer.Batch{Id: s.next}
 	for _, u := range units {
+		if u.epoch != 0 {
+			b.Epoch = epoch
+		}
 		b.Count += uint32(u.count)
 		b.Envelopes = append(b.Envelopes, u.envelopes...)
 	}
@@ -268,7 +275,7 @@ func (n *Node) takeForwarded(ctx context.Context, from string, b *peer.Batch) *p
 		o.Code, o.Reason = codeNotDone, "not the leader"
 		return o
 	}
-	out := n.batcher.submit(ctx, newUnit("node/"+from, n.fsm.View().Epoch(), int(b.GetCount()), b.GetEnvelopes()))
+	out := n.batcher.submit(ctx, newUnit("node/"+from, b.GetEpoch(), int(b.GetCount()), b.GetEnvelopes()))
 	switch {
 	case out.err == nil:
 		for _, r := range out.results {

@@ -190,7 +190,7 @@ func (n *Node) proposeAsLeader(c command.Command) error {
 		return err
 	}
 	u := newUnit("", 0, 1, envelope)
-	f := n.raft.Apply(n.batcher.entry([]*unit{u}), enqueueWait)
+	f := n.raft.Apply(n.batcher.entry([]*unit{u}, n.fsm.View().Epoch()), enqueueWait)
 	if err := f.Error(); err != nil {
 		return err
 	}

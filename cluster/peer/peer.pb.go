@@ -28,7 +28,7 @@ type Batch struct {
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Count         uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
 	Envelopes     []byte                 `protobuf:"bytes,3,opt,name=envelopes,proto3" json:"envelopes,omitempty"`
-	Tenant        string                 `protobuf:"bytes,4,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the state on which they were decided; 0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -84,15 +84,15 @@ func (x *Batch) GetEnvelopes() []byte {
 	return nil
 }
 
-func (x *Batch) GetTenant() string {
+func (x *Batch) GetEpoch() uint64 {
 	if x != nil {
-		return x.Tenant
+		return x.Epoch
 	}
-	return ""
+	return 0
 }
 
 // Outcome answers a Batch. Code 0: results holds count results; 1: not done;
-// 2: unknown.
+// 2: unknown; 3: gone, since a restore replaced what it was decided on.
 type Outcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -949,12 +949,12 @@ var File_cluster_peer_peer_proto protoreflect.FileDescriptor
 
 const file_cluster_peer_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x17cluster/peer/peer.proto\x12\x0fkeyraft.peer.v1\"c\n" +
+	"\x17cluster/peer/peer.proto\x12\x0fkeyraft.peer.v1\"a\n" +
 	"\x05Batch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x1c\n" +
-	"\tenvelopes\x18\x03 \x01(\fR\tenvelopes\x12\x16\n" +
-	"\x06tenant\x18\x04 \x01(\tR\x06tenant\"_\n" +
+	"\tenvelopes\x18\x03 \x01(\fR\tenvelopes\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"_\n" +
 	"\aOutcome\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x18\n" +
