@@ -28,7 +28,7 @@ type Batch struct {
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Count         uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
 	Envelopes     []byte                 `protobuf:"bytes,3,opt,name=envelopes,proto3" json:"envelopes,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the state on which they were decided; 0: not known
+	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the state on which they were decided; 0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -949,12 +949,12 @@ var File_cluster_peer_peer_proto protoreflect.FileDescriptor
 
 const file_cluster_peer_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x17cluster/peer/peer.proto\x12\x0fkeyraft.peer.v1\"a\n" +
+	"\x17cluster/peer/peer.proto\x12\x0fkeyraft.peer.v1\"g\n" +
 	"\x05Batch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x1c\n" +
 	"\tenvelopes\x18\x03 \x01(\fR\tenvelopes\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"_\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epochJ\x04\b\x04\x10\x05\"_\n" +
 	"\aOutcome\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x18\n" +
