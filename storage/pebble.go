@@ -119,7 +119,10 @@ func listener(log *slog.Logger, t *trips, c *counters) *pebble.EventListener {
 // pebbleOptions returns Pebble's options for o and what must be released after
 // the database is closed.
 func pebbleOptions(o Options, t *trips, c *counters) (*pebble.Options, func()) {
-	cache := pebble.NewCache(o.CacheBytes)
+	// Pebble takes the room of its memtables from the cache: of the active one, and
+	// of the one before it, which is flushed or kept to be the next. Without room of
+	// their own for them no block would ever stay in it.
+	cache := pebble.NewCache(o.CacheBytes + 2*o.MemTableBytes)
 	opts := &pebble.Options{
 		FS:                          &latchFS{FS: o.FS, trips: t, stall: o.Stall, log: o.Logger, slow: &c.diskSlow},
 		Cache:                       cache,
