@@ -20,6 +20,7 @@ const formatVersion = pebble.FormatTableFormatV6
 const (
 	defaultCacheBytes    = 16 << 20
 	defaultMemTableBytes = 16 << 20
+	memTables            = 4                // live at most, before writes wait
 	defaultStall         = 10 * time.Second // storage.stall_limit of R8
 	slowDisk             = time.Second      // counted and logged, not yet a fault
 	bitsPerKey           = 10               // bloom filter: about 1 % false positives
@@ -119,15 +120,14 @@ func listener(log *slog.Logger, t *trips, c *counters) *pebble.EventListener {
 // pebbleOptions returns Pebble's options for o and what must be released after
 // the database is closed.
 func pebbleOptions(o Options, t *trips, c *counters) (*pebble.Options, func()) {
-	// Pebble takes the room of its memtables from the cache: of the active one, and
-	// of the one before it, which is flushed or kept to be the next. Without room of
-	// their own for them no block would ever stay in it.
-	cache := pebble.NewCache(o.CacheBytes + 2*o.MemTableBytes)
+	// Pebble takes the room of its memtables from the cache. Without room of their
+	// own for them no block would ever stay in it.
+	cache := pebble.NewCache(o.CacheBytes + memTables*o.MemTableBytes)
 	opts := &pebble.Options{
 		FS:                          &latchFS{FS: o.FS, trips: t, stall: o.Stall, log: o.Logger, slow: &c.diskSlow},
 		Cache:                       cache,
 		MemTableSize:                uint64(o.MemTableBytes),
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: memTables,
 		DisableWAL:                  true, // the Raft log is the WAL
 		FormatMajorVersion:          formatVersion,
 		Logger:                      logger{o.Logger, t},
