@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
@@ -87,6 +88,7 @@ func (b *batcher) run(ctx context.Context) {
 			<-b.slots
 			continue
 		}
+		runtime.Gosched() // whoever is about to propose shares this entry
 		epoch := b.node.fsm.View().Epoch()
 		units := current(b.queue.pull(command.MaxCommands, command.MaxEntry-64), epoch)
 		if len(units) == 0 {

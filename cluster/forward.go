@@ -32,13 +32,6 @@ type forwarder struct {
 
 func newForwarder(n *Node) *forwarder { return &forwarder{node: n, queue: newQueue()} }
 
-func (f *forwarder) submit(ctx context.Context, u *unit) outcome {
-	if !f.queue.push(u) {
-		return outcome{err: errNotDone}
-	}
-	return await(ctx, u)
-}
-
 // run keeps a stream to whoever leads, and refuses what waits when nobody does.
 func (f *forwarder) run(ctx context.Context) {
 	for ctx.Err() == nil {

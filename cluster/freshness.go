@@ -80,6 +80,9 @@ func (n *Node) monotonic(since uint64) (*state.View, error) {
 // prove proves this state fresh, and tries again for a moment while leadership
 // moves. Its error wraps command.ErrUnavailable.
 func (n *Node) prove(ctx context.Context) error {
+	if n.provePromptly() {
+		return nil
+	}
 	ctx, cancel := n.within(ctx, proofTime)
 	defer cancel()
 	for {
@@ -107,10 +110,31 @@ func (n *Node) proveOnce(ctx context.Context) error {
 	if err := n.progress.wait(ctx, got.index); err != nil {
 		return err
 	}
+	n.proved(got)
+	return nil
+}
+
+// provePromptly is a proof that takes but a moment, as it does where nothing is
+// wrong; false: prove at leisure.
+func (n *Node) provePromptly() bool {
+	asked, err := n.reader.ask()
+	if err != nil {
+		return false
+	}
+	got, ok := promptly(&n.timers, asked)
+	if !ok || got.err != nil || !n.progress.promptly(&n.timers, got.index) {
+		return false
+	}
+	n.proved(got)
+	return true
+}
+
+// proved notes that the state was fresh when the question was sent.
+func (n *Node) proved(got readResult) {
 	for {
 		at := n.provedAt.Load()
 		if at >= int64(got.sent) || n.provedAt.CompareAndSwap(at, max(int64(got.sent), 1)) {
-			return nil
+			return
 		}
 	}
 }

@@ -118,6 +118,7 @@ type Node struct {
 	batcher    *batcher
 	forward    *forwarder
 	metrics    *metrics
+	timers     timers
 
 	provedAt     atomic.Int64  // progress's clock when the newest proof was asked for; 0: none
 	joinedAt     atomic.Uint64 // index of the entry that let this node in

@@ -55,24 +55,49 @@ func (p *progress) headMoved() <-chan struct{} {
 
 // wait returns when the FSM itself has applied index.
 func (p *progress) wait(ctx context.Context, index uint64) error {
-	p.mu.Lock()
-	if p.index >= index {
-		p.mu.Unlock()
+	w := p.waiter(index)
+	if w == nil {
 		return nil
 	}
-	w := &indexWaiter{index: index, done: make(chan struct{})}
-	heap.Push(&p.waiting, w)
-	p.mu.Unlock()
 	select {
 	case <-w.done:
 		return nil
 	case <-ctx.Done():
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if w.at >= 0 {
-			heap.Remove(&p.waiting, w.at)
-		}
+		p.leave(w)
 		return context.Cause(ctx)
+	}
+}
+
+// promptly is wait for a moment; false when index was not applied in it.
+func (p *progress) promptly(t *timers, index uint64) bool {
+	w := p.waiter(index)
+	if w == nil {
+		return true
+	}
+	if _, ok := promptly(t, w.done); !ok {
+		p.leave(w)
+		return false
+	}
+	return true
+}
+
+// waiter waits for index; nil when it is applied already.
+func (p *progress) waiter(index uint64) *indexWaiter {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.index >= index {
+		return nil
+	}
+	w := &indexWaiter{index: index, done: make(chan struct{})}
+	heap.Push(&p.waiting, w)
+	return w
+}
+
+func (p *progress) leave(w *indexWaiter) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w.at >= 0 {
+		heap.Remove(&p.waiting, w.at)
 	}
 }
 

@@ -52,19 +52,26 @@ func tenantOf(c command.Command) string {
 }
 
 func (n *Node) commit(ctx context.Context, tenant string, count int, envelopes []byte) ([]command.Result, error) {
-	ctx, cancel := n.within(ctx, n.cfg.WriteTimeout)
-	defer cancel()
-	maybe, epoch := false, uint64(0)
+	begun, maybe, epoch := time.Now(), false, uint64(0)
 	if n.provedAt.Load() != 0 { // before that, the state may still be replayed
 		epoch = n.fsm.View().Epoch()
 	}
+	changed := n.leadership.changed()
+	u := newUnit(tenant, epoch, count, envelopes)
+	out, ended := n.submit(u)
+	if ended && out.err == nil && n.progress.promptly(&n.timers, last(out)) {
+		return out.results, nil
+	}
+	ctx, cancel := n.within(ctx, n.cfg.WriteTimeout-time.Since(begun))
+	defer cancel()
 	for {
-		changed := n.leadership.changed()
-		out := n.once(ctx, newUnit(tenant, epoch, count, envelopes))
+		if !ended {
+			out = await(ctx, u)
+		}
 		switch {
 		case out.err == nil:
 			// Committed: what follows only makes the caller read its own write.
-			_ = n.progress.wait(ctx, out.results[len(out.results)-1].Index)
+			_ = n.progress.wait(ctx, last(out))
 			return out.results, nil
 		case errors.Is(out.err, errGone):
 			return gone(count), nil
@@ -81,8 +88,14 @@ func (n *Node) commit(ctx context.Context, tenant string, count int, envelopes [
 		case <-changed:
 		case <-time.After(retryPause):
 		}
+		changed = n.leadership.changed()
+		u = newUnit(tenant, epoch, count, envelopes)
+		out, ended = n.submit(u)
 	}
 }
+
+// last is the index of a committed unit's last command.
+func last(out outcome) uint64 { return out.results[len(out.results)-1].Index }
 
 // gone answers commands that were decided on a state which a restore replaced.
 func gone(count int) []command.Result {
@@ -93,10 +106,15 @@ func gone(count int) []command.Result {
 	return out
 }
 
-// once tries one time, here or at the leader.
-func (n *Node) once(ctx context.Context, u *unit) outcome {
+// submit puts a unit on its way, here or to the leader, and waits a moment for its
+// outcome; false when it is still under way: await it then.
+func (n *Node) submit(u *unit) (outcome, bool) {
+	q := n.forward.queue
 	if n.isLeader() {
-		return n.batcher.submit(ctx, u)
+		q = n.batcher.queue
 	}
-	return n.forward.submit(ctx, u)
+	if !q.push(u) {
+		return outcome{err: errNotDone}, true
+	}
+	return promptly(&n.timers, u.done)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -34,18 +35,26 @@ type readResult struct {
 	err   error
 }
 
-// index returns an index of the FSM that holds every write acknowledged before
-// the call, and when the round that proved it began.
-func (r *reader) index(ctx context.Context) (readResult, error) {
+// ask asks for an index of the FSM that holds every write acknowledged before the
+// call, and for when the round that proved it began. One answer comes.
+func (r *reader) ask() (<-chan readResult, error) {
 	mine := make(chan readResult, 1)
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if !r.running && !r.node.spawn(r.rounds) {
-		r.mu.Unlock()
-		return readResult{}, errStopped
+		return nil, errStopped
 	}
 	r.running = true
 	r.waiting = append(r.waiting, mine)
-	r.mu.Unlock()
+	return mine, nil
+}
+
+// index is the answer to ask, or the end of ctx.
+func (r *reader) index(ctx context.Context) (readResult, error) {
+	mine, err := r.ask()
+	if err != nil {
+		return readResult{}, err
+	}
 	select {
 	case got := <-mine:
 		return got, got.err
@@ -57,6 +66,7 @@ func (r *reader) index(ctx context.Context) (readResult, error) {
 // rounds runs while anybody waits.
 func (r *reader) rounds() {
 	for {
+		runtime.Gosched() // whoever is about to ask shares this round
 		r.mu.Lock()
 		waiting := r.waiting
 		r.waiting = nil
