@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
@@ -14,20 +15,24 @@ import (
 	"github.com/keyraft/keyraft/tokens/verify"
 )
 
-// both runs a test for each form of token.
+// both runs a test for each form of token, and for a JWT that was asked about before.
 func both(t *testing.T, run func(t *testing.T, k *kit, token func() string)) {
 	t.Helper()
-	for _, form := range []string{"jwt", "opaque"} {
+	for _, form := range []string{"jwt", "jwt that is remembered", "opaque"} {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
 			k := newKit(t, tokens.KeyJobConfig{})
 			k.addKeys(t, "ES256")
 			client := k.addClient(t, &state.Client{Id: "orders", Application: "shop"})
 			run(t, k, func() string {
-				if form == "jwt" {
+				if form != "opaque" {
 					c := k.claims("orders")
 					c.Application = "shop"
-					return k.mint(t, c)
+					token := k.mint(t, c)
+					if form != "jwt" && !k.active(t, token) {
+						t.Fatal("a new token is not active")
+					}
+					return token
 				}
 				c, _ := k.view().Client("default", "orders")
 				if c == nil {
@@ -173,6 +178,30 @@ func TestDisabledOrGoneIsInactive(t *testing.T) {
 		k.must(t, &command.DeleteClient{Tenant: "default", Id: "orders"})
 		if k.active(t, text) {
 			t.Error("active though its client is gone")
+		}
+	})
+}
+
+// TestARememberedTokenIsDecidedAnew: that its signature was checked once says
+// nothing of its time, of its key, or of a token that looks like it.
+func TestARememberedTokenIsDecidedAnew(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, k *kit, token func() string) {
+		text := token()
+		last := text[len(text)-2]
+		other := byte('A')
+		if last == other {
+			other = 'Q'
+		}
+		if k.active(t, text[:len(text)-2]+string(other)+text[len(text)-1:]) {
+			t.Error("a forged signature of a genuine token is active")
+		}
+		if !k.active(t, text) || !k.active(t, text) {
+			t.Error("a genuine token is not active")
+		}
+		k.pass(3600 * time.Second)
+		if k.active(t, text) {
+			t.Error("active though its time is over")
 		}
 	})
 }

@@ -155,6 +155,9 @@ func TestEmergencyRotation(t *testing.T) {
 	k.addClient(t, &state.Client{Id: "orders"})
 	k.run(t)
 	old := k.mint(t, k.claims("orders"))
+	if !k.active(t, old) { // so it is remembered
+		t.Fatal("a new token is not active")
+	}
 	revoked := k.keyOf("ES256", "active")[0]
 	r, err := k.job.Rotate(context.Background(), "default", "ES256", true)
 	if err != nil || !r.Active || r.Seq == 0 {

@@ -1,0 +1,42 @@
+package tokens
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"sync/atomic"
+)
+
+// verifiedSlots bounds the tokens that are remembered; each takes about 1 KiB.
+const verifiedSlots = 8192
+
+// verified remembers JWTs of ours whose signature was checked, since callers ask
+// about the same token again and again, and a signature costs five times all the
+// rest. Only genuine tokens get in. Whether one is still good is decided each
+// time: its key set must be the present one, and revocations are looked up.
+//
+// Safe for concurrent use: a slot is one pointer, and losing it costs one
+// verification.
+type verified struct {
+	slots [verifiedSlots]atomic.Pointer[genuine]
+}
+
+// genuine is a token that a key of set signed. It is never changed.
+type genuine struct {
+	digest [sha256.Size]byte
+	set    *keySet
+	held   held
+}
+
+func (c *verified) slot(digest *[sha256.Size]byte) *atomic.Pointer[genuine] {
+	return &c.slots[binary.LittleEndian.Uint64(digest[:])%verifiedSlots]
+}
+
+// find returns the token with this digest; nil when it is not remembered.
+func (c *verified) find(digest *[sha256.Size]byte) *genuine {
+	if g := c.slot(digest).Load(); g != nil && g.digest == *digest {
+		return g
+	}
+	return nil
+}
+
+func (c *verified) keep(g *genuine) { c.slot(&g.digest).Store(g) }
