@@ -142,7 +142,7 @@ func differs(old, fresh *state.View, tenant, id string, client *state.Client, kn
 		return false
 	}
 	c, ok := fresh.Client(tenant, id)
-	if ok != known || c != client || old.Epoch() != fresh.Epoch() {
+	if ok != known || c.GetGeneration() != client.GetGeneration() || old.Epoch() != fresh.Epoch() {
 		return true
 	}
 	oldTenant, _ := old.Tenant(tenant)

@@ -105,7 +105,7 @@ func (p *Pipeline) serve(ctx context.Context, v *state.View, grant Grant, req *R
 	}
 	freshTenant, _ := fresh.Tenant(client.GetTenant())
 	freshClient, _ := fresh.Client(client.GetTenant(), client.GetId())
-	if !changed && freshTenant == tenant && freshClient == client {
+	if !changed && freshTenant == tenant && freshClient.GetGeneration() == client.GetGeneration() {
 		return err
 	}
 	err = p.decide(ctx, fresh, freshTenant, freshClient, grant, req, x, out)

@@ -276,6 +276,7 @@ func (s *server) serve(ctx context.Context, rooms *rooms) error {
 	defer background.Wait()
 	defer stopOps()
 	background.Go(func() { rooms.pollers.Run(opsCtx) })
+	background.Go(func() { paceCollector(opsCtx) })
 	if s.cfg.OpsAddr != "" {
 		l, err := net.Listen("tcp", s.cfg.OpsAddr)
 		if err != nil {

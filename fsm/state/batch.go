@@ -18,6 +18,7 @@ type Batch struct {
 	View     // reads by name see the batch's own writes
 	w        *storage.Batch
 	txn      *iradix.Txn[any]
+	change   *owner
 	changes  []byte // own encoding of what was written, for the chain
 	original Counters
 }
@@ -27,7 +28,7 @@ var chainKey = []byte("keyraft chain of applied changes") // 32 bytes
 
 // NewBatch starts the change that follows v.
 func NewBatch(v *View) *Batch {
-	return &Batch{View: *v, w: v.db.NewBatch(), txn: v.tree.Txn(), original: v.counters}
+	return &Batch{View: *v, w: v.db.NewBatch(), txn: v.tree.Txn(), change: &owner{}, original: v.counters}
 }
 
 // Close gives the batch up; after Commit it only frees memory.
@@ -41,7 +42,7 @@ func (b *Batch) Commit(index, term uint64) (*View, error) {
 		b.w.Set(keyCounters, raw)
 	}
 	sum := highwayhash.Sum(append(b.applied.Chain[:], b.changes...), chainKey)
-	next := &View{applied: Applied{Index: index, Term: term, Chain: sum}, counters: b.counters, db: b.db}
+	next := &View{applied: Applied{Index: index, Term: term, Chain: sum}, counters: b.counters, many: b.many, decoded: b.decoded, db: b.db}
 	b.w.Set(keyApplied, next.applied.encode())
 	if err := b.w.Commit(); err != nil {
 		return nil, fmt.Errorf("commit entry %d: %w", index, err)
@@ -66,11 +67,14 @@ func (b *Batch) log(op byte, key, value []byte) {
 
 func inMemory(key []byte) bool { return key[0] >= firstInMemory && key[0] <= lastInMemory }
 
-// set writes one row; mem is its form in the tree (nil for tables on disk only).
+// set writes one row; mem is its decoded form, for a table that is held as such.
 func (b *Batch) set(key, value []byte, mem any) {
 	b.log(opSet, key, value)
 	b.w.Set(key, value)
-	if inMemory(key) {
+	switch {
+	case ofMany(key):
+		b.many = b.many.put(b.change, key, makeRow(key, value))
+	case inMemory(key):
 		b.txn.Insert(key, mem)
 		b.tree = b.txn.CommitOnly() // constant time; later reads of this entry see it
 	}
@@ -81,7 +85,10 @@ func (b *Batch) put(key []byte, m proto.Message) { b.set(key, encode(m), m) }
 func (b *Batch) delete(key []byte) {
 	b.log(opDelete, key, nil)
 	b.w.Delete(key)
-	if inMemory(key) {
+	switch {
+	case ofMany(key):
+		b.many = b.many.remove(b.change, key)
+	case inMemory(key):
 		b.txn.Delete(key)
 		b.tree = b.txn.CommitOnly()
 	}
@@ -115,7 +122,7 @@ func (b *Batch) PutTenant(t *Tenant) { b.put(storage.Key(tableTenants, t.GetId()
 
 // PutClient writes one client.
 func (b *Batch) PutClient(c *Client) {
-	b.put(storage.Key(tableClients, c.GetTenant(), c.GetId()), c)
+	b.set(storage.Key(tableClients, c.GetTenant(), c.GetId()), encode(c), nil)
 }
 
 // DeleteClient removes one client.
@@ -215,7 +222,7 @@ func (b *Batch) DeleteEvent(seq uint64) { b.delete(eventKey(seq)) }
 
 // Revocation returns the row of a target in the class that issuedBefore names.
 func (b *Batch) Revocation(tenant, issuer, kind, target string, issuedBefore int64) (Revocation, bool) {
-	return row[Revocation](&b.View, revocationKey(tenant, issuer, kind, target, issuedBefore))
+	return b.revocation(revocationKey(tenant, issuer, kind, target, issuedBefore))
 }
 
 func revocationKey(tenant, issuer, kind, target string, issuedBefore int64) []byte {
@@ -237,7 +244,7 @@ func (b *Batch) PutRevocation(old *Revocation, e *Event) uint64 {
 	r := Revocation{Seq: seq, IssuedBefore: e.GetIssuedBefore(), ExpiresAt: e.GetExpiresAt(),
 		DecidedAfter: e.GetDecidedAfter(), IssuedAfter: e.GetIssuedAfter()}
 	key := revocationKey(e.GetTenant(), e.GetIssuer(), e.GetKind(), e.GetTarget(), e.GetIssuedBefore())
-	b.set(key, r.encode(), r)
+	b.set(key, r.encode(), nil)
 	if r.ExpiresAt != 0 {
 		b.queue(r.ExpiresAt, key)
 	}

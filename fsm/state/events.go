@@ -58,17 +58,15 @@ func eachEvent(fn func(*Event) bool) func(key, value []byte) error {
 
 // Revocations calls fn for each row of the index by target in key order, as the
 // event that made it. It reads memory alone, so it is whole at this view's head.
-func (v *View) Revocations(fn func(*Event)) error {
-	it := v.tree.Root().Iterator()
-	it.SeekPrefix([]byte{tableRevocations})
-	for key, got, ok := it.Next(); ok; key, got, ok = it.Next() {
-		e, err := eventOf(key[1:], got.(Revocation))
-		if err != nil {
-			return err
+func (v *View) Revocations(fn func(*Event)) (err error) {
+	v.many.prefixed([]byte{tableRevocations}, func(row string) bool {
+		var e *Event
+		if e, err = eventOf([]byte(rowKey(row))[1:], revocationOf(row)); err == nil {
+			fn(e)
 		}
-		fn(e)
-	}
-	return nil
+		return err == nil
+	})
+	return err
 }
 
 func eventOf(key []byte, r Revocation) (*Event, error) {

@@ -60,6 +60,10 @@ const (
 	lastInMemory  = tableRevocations
 )
 
+// ofMany tells the tables in memory that may hold millions of rows: these are held
+// encoded.
+func ofMany(key []byte) bool { return key[0] == tableClients || key[0] == tableRevocations }
+
 var (
 	keyApplied  = storage.Key(tableMeta, "applied")
 	keyCounters = storage.Key(tableMeta, "counters")
@@ -202,7 +206,29 @@ func encode(m proto.Message) []byte {
 	return out
 }
 
-// decodeInMemory makes the in-memory form of a row of the tables in memory.
+// checkRow tells whether a row of the tables that are held encoded can be decoded.
+func checkRow(key, value []byte) error {
+	if key[0] == tableRevocations {
+		_, err := decodeRevocation(value)
+		return err
+	}
+	if err := proto.Unmarshal(value, &Client{}); err != nil {
+		return fmt.Errorf("row of table %#x: %w: the store is damaged", key[0], err)
+	}
+	return nil
+}
+
+// revocationOf reads a row that was checked, or made by encode.
+func revocationOf(row string) Revocation {
+	r, err := decodeRevocation([]byte(rowValue(row)))
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+// decodeInMemory makes the in-memory form of a row of the tables that are held
+// decoded.
 func decodeInMemory(key, value []byte) (any, error) {
 	var m proto.Message
 	switch key[0] {
@@ -210,8 +236,6 @@ func decodeInMemory(key, value []byte) (any, error) {
 		m = &Cluster{}
 	case tableTenants:
 		m = &Tenant{}
-	case tableClients:
-		m = &Client{}
 	case tableSigningKeys:
 		m = &SigningKey{}
 	case tableClusterKeys:
@@ -226,8 +250,6 @@ func decodeInMemory(key, value []byte) (any, error) {
 		m = &AdminToken{}
 	case tableGatewaysByCred:
 		return string(value), nil
-	case tableRevocations:
-		return decodeRevocation(value)
 	default:
 		return nil, fmt.Errorf("table %#x is not held in memory", key[0])
 	}

@@ -1,9 +1,10 @@
 // Package state holds the records of the replicated state, the layout of the
 // tables, the View that everyone reads and the Batch that Apply alone writes.
 //
-// Clients, keys, settings and the index of revocations are held in a persistent
-// tree in memory, fed by the same Batch that writes the store and published
-// with the applied index under one pointer (R20). The hot path reads that tree
+// Clients, keys, settings and the index of revocations are held in two persistent
+// trees in memory, fed by the same Batch that writes the store and published
+// with the applied index under one pointer (R20): one of decoded records, and for
+// the tables that may hold millions one of encoded rows. The hot path reads these
 // and touches no disk.
 //
 // A View is immutable and safe for concurrent use; what it returns must not be
@@ -17,6 +18,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 	"google.golang.org/protobuf/proto"
@@ -31,13 +33,15 @@ type View struct {
 	applied  Applied
 	counters Counters
 	tree     *iradix.Tree[any]
+	many     rows
+	decoded  *clientCache
 	db       *storage.DB
 }
 
 // Load reads the position and builds the tree of a store that was just opened.
 // An empty store gives a View at index 0.
 func Load(db *storage.DB) (*View, error) {
-	v := &View{db: db}
+	v := &View{db: db, decoded: &clientCache{}}
 	raw, err := db.Get(keyApplied)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
@@ -55,13 +59,17 @@ func Load(db *storage.DB) (*View, error) {
 			return nil, fmt.Errorf("read the counters: %w", err)
 		}
 	}
-	v.tree, err = loadTree(db)
-	return v, err
+	return v, v.load()
 }
 
-func loadTree(db *storage.DB) (*iradix.Tree[any], error) {
-	txn := iradix.New[any]().Txn()
-	err := db.Scan([]byte{firstInMemory}, []byte{lastInMemory + 1}, func(key, value []byte) error {
+// load builds the trees from the store's rows.
+func (v *View) load() error {
+	txn, change := iradix.New[any]().Txn(), &owner{}
+	err := v.db.Scan([]byte{firstInMemory}, []byte{lastInMemory + 1}, func(key, value []byte) error {
+		if ofMany(key) {
+			v.many = v.many.put(change, key, makeRow(key, value))
+			return checkRow(key, value)
+		}
 		row, err := decodeInMemory(key, value)
 		if err != nil {
 			return err
@@ -70,9 +78,10 @@ func loadTree(db *storage.DB) (*iradix.Tree[any], error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("build the memory views: %w", err)
+		return fmt.Errorf("build the memory views: %w", err)
 	}
-	return txn.CommitOnly(), nil
+	v.tree = txn.CommitOnly()
+	return nil
 }
 
 // Applied is the position of this view.
@@ -103,8 +112,8 @@ func row[T any](v *View, key []byte) (T, bool) {
 	return got.(T), true
 }
 
-// rows calls fn for each record below prefix in key order, until fn says false.
-func rows[T any](v *View, prefix []byte, fn func(T) bool) {
+// each calls fn for each record below prefix in key order, until fn says false.
+func each[T any](v *View, prefix []byte, fn func(T) bool) {
 	it := v.tree.Root().Iterator()
 	it.SeekPrefix(prefix)
 	for _, got, ok := it.Next(); ok; _, got, ok = it.Next() {
@@ -116,7 +125,7 @@ func rows[T any](v *View, prefix []byte, fn func(T) bool) {
 
 func all[T any](v *View, prefix []byte) []T {
 	var out []T
-	rows(v, prefix, func(r T) bool { out = append(out, r); return true })
+	each(v, prefix, func(r T) bool { out = append(out, r); return true })
 	return out
 }
 
@@ -135,20 +144,26 @@ func (v *View) Tenants() []*Tenant { return all[*Tenant](v, []byte{tableTenants}
 // Client returns one client.
 func (v *View) Client(tenant, id string) (*Client, bool) {
 	var buf [192]byte
-	return row[*Client](v, appendKey(buf[:0], tableClients, tenant, id))
+	row, ok := v.many.get(appendKey(buf[:0], tableClients, tenant, id))
+	if !ok {
+		return nil, false
+	}
+	return v.decoded.client(row), true
 }
 
 // Clients returns up to limit clients of a tenant whose id is greater than after.
 func (v *View) Clients(tenant, after string, limit int) []*Client {
 	prefix := storage.Key(tableClients, tenant)
 	var out []*Client
-	it := v.tree.Root().Iterator()
-	it.SeekLowerBound(storage.AppendString(bytes.Clone(prefix), after))
-	for key, got, ok := it.Next(); ok && len(out) < limit && bytes.HasPrefix(key, prefix); key, got, ok = it.Next() {
-		if c := got.(*Client); after == "" || c.GetId() != after {
+	v.many.from(storage.AppendString(bytes.Clone(prefix), after), func(row string) bool {
+		if len(out) == limit || !strings.HasPrefix(row, string(prefix)) {
+			return false
+		}
+		if c := decodeClient(row); after == "" || c.GetId() != after {
 			out = append(out, c)
 		}
-	}
+		return true
+	})
 	return out
 }
 
@@ -211,14 +226,21 @@ func (v *View) AdminToken(hash [32]byte) (*AdminToken, bool) {
 // token whose head is not known (a third party's) is given head 0.
 func (v *View) Revoked(tenant, issuer, kind, target string, head uint64, iat int64) (seq uint64, revoked bool) {
 	var buf [256]byte
-	if r, ok := row[Revocation](v, appendRevocationKey(buf[:0], tenant, issuer, kind, target, classAll)); ok && r.covers(head, iat) {
+	if r, ok := v.revocation(appendRevocationKey(buf[:0], tenant, issuer, kind, target, classAll)); ok && r.covers(head, iat) {
 		return r.Seq, true
 	}
-	r, ok := row[Revocation](v, appendRevocationKey(buf[:0], tenant, issuer, kind, target, classBefore))
-	if ok && r.covers(head, iat) {
+	if r, ok := v.revocation(appendRevocationKey(buf[:0], tenant, issuer, kind, target, classBefore)); ok && r.covers(head, iat) {
 		return r.Seq, true
 	}
 	return 0, false
+}
+
+func (v *View) revocation(key []byte) (Revocation, bool) {
+	row, ok := v.many.get(key)
+	if !ok {
+		return Revocation{}, false
+	}
+	return revocationOf(row), true
 }
 
 // covers compares heads: a revocation covers what was decided before its seq,
