@@ -19,7 +19,7 @@ type Batch struct {
 	w        *storage.Batch
 	txn      *iradix.Txn[any]
 	change   *owner
-	changes  []byte // own encoding of what was written, for the chain
+	changes  []byte // the chain so far, then what was written in an encoding of our own
 	original Counters
 }
 
@@ -28,7 +28,10 @@ var chainKey = []byte("keyraft chain of applied changes") // 32 bytes
 
 // NewBatch starts the change that follows v.
 func NewBatch(v *View) *Batch {
-	return &Batch{View: *v, w: v.db.NewBatch(), txn: v.tree.Txn(), change: &owner{}, original: v.counters}
+	return &Batch{
+		View: *v, w: v.db.NewBatch(), txn: v.tree.Txn(), change: &owner{}, original: v.counters,
+		changes: append(make([]byte, 0, 1024), v.applied.Chain[:]...),
+	}
 }
 
 // Close gives the batch up; after Commit it only frees memory.
@@ -41,7 +44,7 @@ func (b *Batch) Commit(index, term uint64) (*View, error) {
 		b.log(opSet, keyCounters, raw)
 		b.w.Set(keyCounters, raw)
 	}
-	sum := highwayhash.Sum(append(b.applied.Chain[:], b.changes...), chainKey)
+	sum := highwayhash.Sum(b.changes, chainKey)
 	next := &View{applied: Applied{Index: index, Term: term, Chain: sum}, counters: b.counters, many: b.many, decoded: b.decoded, db: b.db}
 	b.w.Set(keyApplied, next.applied.encode())
 	if err := b.w.Commit(); err != nil {

@@ -177,11 +177,13 @@ func appendKey(dst []byte, table byte, a, b string) []byte {
 func eventKey(seq uint64) []byte { return storage.AppendUint64([]byte{tableEvents}, seq) }
 
 func opaqueKey(minute uint64, hash [32]byte) []byte {
-	return append(storage.AppendUint64([]byte{tableOpaque}, minute), hash[:]...)
+	key := append(make([]byte, 0, 1+8+len(hash)), tableOpaque)
+	return append(storage.AppendUint64(key, minute), hash[:]...)
 }
 
 func expiryKey(minute uint64, row []byte) []byte {
-	return append(storage.AppendUint64([]byte{tableExpiry}, minute), row...)
+	key := append(make([]byte, 0, 1+8+len(row)), tableExpiry)
+	return append(storage.AppendUint64(key, minute), row...)
 }
 
 func clusterKeyKey(name string, version uint32) []byte {
