@@ -53,6 +53,9 @@ var rooms = map[string][]string{
 	"internal/e2e":         {"*"},
 	"internal/e2e/proc":    {},
 	"internal/bench":       {"*"},
+	"internal/bench/peers": {"internal/e2e/proc"},
+	// A module of its own; what it is made of is not ours.
+	"internal/bench/peers/zitadel": {},
 }
 
 // owners are the libraries that only the rooms named here may import.
