@@ -90,8 +90,8 @@ func show(ctx context.Context, o options, s *screen) (err error) {
 		case <-ctx.Done():
 			s.line("")
 			return nil
-		case name := <-c.died: // by whoever plays, most likely
-			s.note(name + " has ended; its log is " + c.log(name))
+		case name := <-c.Died: // by whoever plays, most likely
+			s.note(name + " has ended; its log is " + c.Log(name))
 		}
 	}
 }

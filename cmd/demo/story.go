@@ -14,9 +14,9 @@ import (
 
 // tell tells the story. An error is a line of it that does not hold.
 func (c *cluster) tell(ctx context.Context) error {
-	c.s.title("Keyraft: three nodes and a gateway on this machine", "data and logs in "+c.data)
+	c.s.title("Keyraft: three nodes and a gateway on this machine", "data and logs in "+c.Dir)
 	c.s.line("     " + c.s.paint(bold, "The cluster"))
-	for _, part := range []func(context.Context) error{c.run, c.gateway, c.token, c.death} {
+	for _, part := range []func(context.Context) error{c.Run, c.gateway, c.token, c.death} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -27,21 +27,21 @@ func (c *cluster) tell(ctx context.Context) error {
 
 // token: issued, accepted, revoked, refused.
 func (c *cluster) token(ctx context.Context) error {
-	leader, rest, err := c.leader(ctx, c.nodes)
+	leader, rest, err := c.leader(ctx, c.Nodes)
 	if err != nil {
 		return err
 	}
 	c.s.chapter("A token is issued, by any node")
 	// The first request of a process pays for its connections; the second tells.
-	if _, err := rest[0].Issue(ctx, c.client, "read"); err != nil {
+	if _, err := rest[0].Issue(ctx, c.Client, "read"); err != nil {
 		return fmt.Errorf("issue a token: %w", err)
 	}
 	begun := time.Now()
-	token, err := rest[0].Issue(ctx, c.client, "read")
+	token, err := rest[0].Issue(ctx, c.Client, "read")
 	if err != nil {
 		return fmt.Errorf("issue a token: %w", err)
 	}
-	c.s.step(rest[0].name+", a follower, issues a JWT; nothing is written for it", took(time.Since(begun)))
+	c.s.step(rest[0].Name+", a follower, issues a JWT; nothing is written for it", took(time.Since(begun)))
 	if err := c.verdict(ctx, token, http.StatusNoContent, ""); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (c *cluster) token(ctx context.Context) error {
 	first := c.firstRefusal(ctx, token, begun)
 	r, err := at.Revoke(ctx, map[string]any{"token": token}, 5*time.Second)
 	if err != nil {
-		return fmt.Errorf("revoke it at %s: %w", at.name, err)
+		return fmt.Errorf("revoke it at %s: %w", at.Name, err)
 	}
 	whole := time.Since(begun)
 	if err := c.verdict(ctx, token, http.StatusUnauthorized, "revoked"); err != nil {
@@ -70,15 +70,15 @@ func (c *cluster) token(ctx context.Context) error {
 	if refused.err != nil {
 		return refused.err
 	}
-	c.s.step(fmt.Sprintf("revoked at %s, a follower; %s, the leader, made it number %d", at.name, leader.name, r.Seq), "")
+	c.s.step(fmt.Sprintf("revoked at %s, a follower; %s, the leader, made it number %d", at.Name, leader.Name, r.Seq), "")
 	c.s.step("the gateway refuses it from then on: 401 revoked", took(refused.after))
 	for _, g := range r.Receipt {
 		c.s.step("the gateway has said so: "+g.Gateway, took(time.Duration(g.MS*float64(time.Millisecond))))
 	}
 	c.s.step("the caller has its receipt", took(whole))
-	for _, n := range c.nodes {
-		if active, err := n.Active(ctx, c.client, token); err != nil || active {
-			return fmt.Errorf("%s calls it active: %v, %v", n.name, active, err)
+	for _, n := range c.Nodes {
+		if active, err := n.Active(ctx, c.Client, token); err != nil || active {
+			return fmt.Errorf("%s calls it active: %v, %v", n.Name, active, err)
 		}
 	}
 	c.s.step("all three nodes say: not active", "")
@@ -115,11 +115,11 @@ func (c *cluster) verdict(ctx context.Context, token string, status int, reason 
 }
 
 // leader waits for the node that leads, among these.
-func (c *cluster) leader(ctx context.Context, among []*node) (leader *node, rest []*node, err error) {
-	err = until(ctx, "a leader", func(ctx context.Context) error {
+func (c *cluster) leader(ctx context.Context, among []*proc.Node) (leader *proc.Node, rest []*proc.Node, err error) {
+	err = proc.Until(ctx, "a leader", func(ctx context.Context) error {
 		leader, rest = nil, nil
 		for _, n := range among {
-			if s, err := n.Status(ctx); err == nil && s.State == "leader" && s.LeaderID == n.name {
+			if s, err := n.Status(ctx); err == nil && s.State == "leader" && s.LeaderID == n.Name {
 				leader = n
 				continue
 			}
@@ -135,11 +135,11 @@ func (c *cluster) leader(ctx context.Context, among []*node) (leader *node, rest
 
 // death: the leader is killed, and the story goes on.
 func (c *cluster) death(ctx context.Context) error {
-	leader, rest, err := c.leader(ctx, c.nodes)
+	leader, rest, err := c.leader(ctx, c.Nodes)
 	if err != nil {
 		return err
 	}
-	revoked, err := rest[0].Issue(ctx, c.client, "read")
+	revoked, err := rest[0].Issue(ctx, c.Client, "read")
 	if err != nil {
 		return err
 	}
@@ -148,10 +148,10 @@ func (c *cluster) death(ctx context.Context) error {
 	}
 	c.s.chapter("The leader dies, and nobody notices")
 	load := c.load(ctx, rest)
-	c.expect(leader.proc)
-	leader.proc.Kill()
+	c.Expect(leader.Proc)
+	leader.Proc.Kill()
 	begun := time.Now()
-	c.s.deed("SIGKILL to " + leader.name + ", the leader, while tokens are issued at the others")
+	c.s.deed("SIGKILL to " + leader.Name + ", the leader, while tokens are issued at the others")
 	next, _, err := c.leader(ctx, rest)
 	if err != nil {
 		load.end()
@@ -167,8 +167,8 @@ func (c *cluster) death(ctx context.Context) error {
 	if failed > 0 || issued == 0 {
 		return fmt.Errorf("%d tokens were issued meanwhile and %d refused: %s", issued, failed, load.said())
 	}
-	c.s.step(fmt.Sprintf("%s and %s issued %d tokens meanwhile, none failed", rest[0].name, rest[1].name, issued), "")
-	c.s.step(next.name+" leads now", took(elected))
+	c.s.step(fmt.Sprintf("%s and %s issued %d tokens meanwhile, none failed", rest[0].Name, rest[1].Name, issued), "")
+	c.s.step(next.Name+" leads now", took(elected))
 	c.s.step("a write is taken again: client "+short(made.ID), took(written))
 	if err := c.verdict(ctx, revoked, http.StatusUnauthorized, "revoked"); err != nil {
 		return err
@@ -181,8 +181,8 @@ func (c *cluster) death(ctx context.Context) error {
 }
 
 // revokeAgain shows that a revocation arrives with one node gone.
-func (c *cluster) revokeAgain(ctx context.Context, rest []*node) error {
-	token, err := rest[1].Issue(ctx, c.client, "read")
+func (c *cluster) revokeAgain(ctx context.Context, rest []*proc.Node) error {
+	token, err := rest[1].Issue(ctx, c.Client, "read")
 	if err != nil {
 		return err
 	}
@@ -201,35 +201,19 @@ func (c *cluster) revokeAgain(ctx context.Context, rest []*node) error {
 }
 
 // back starts the killed node on what the kill left, and compares all three.
-func (c *cluster) back(ctx context.Context, n *node) error {
+func (c *cluster) back(ctx context.Context, n *proc.Node) error {
 	begun := time.Now()
-	if err := c.launch(n); err != nil {
+	if err := c.Launch(n); err != nil {
 		return err
 	}
-	if err := c.await(ctx, n); err != nil {
+	if err := c.Await(ctx, n); err != nil {
 		return err
 	}
-	n.Token = c.admin
-	var sum proc.Checksum
-	err := until(ctx, "equal checksums", func(ctx context.Context) error {
-		for i, n := range c.nodes {
-			one, err := n.Checksum(ctx)
-			if err != nil {
-				return err
-			}
-			if i == 0 {
-				sum = one
-			}
-			if one != sum {
-				return fmt.Errorf("%s is at %d, %s at %d", n.name, one.AppliedIndex, c.nodes[0].name, sum.AppliedIndex)
-			}
-		}
-		return nil
-	})
+	sum, err := c.EqualChecksums(ctx)
 	if err != nil {
 		return err
 	}
-	c.s.step(n.name+" is back on its data; all three have checksum "+short(sum.Checksum), took(time.Since(begun)))
+	c.s.step(n.Name+" is back on its data; all three have checksum "+short(sum.Checksum), took(time.Since(begun)))
 	return nil
 }
 
@@ -249,14 +233,14 @@ type load struct {
 	first          error
 }
 
-func (c *cluster) load(ctx context.Context, nodes []*node) *load {
+func (c *cluster) load(ctx context.Context, nodes []*proc.Node) *load {
 	ctx, stop := context.WithCancel(ctx)
 	l := &load{stop: stop}
 	for _, n := range nodes {
 		for range 2 {
 			l.wg.Go(func() {
 				for ctx.Err() == nil {
-					_, err := n.Issue(ctx, c.client, "read")
+					_, err := n.Issue(ctx, c.Client, "read")
 					switch {
 					case err == nil:
 						l.issued.Add(1)
@@ -296,23 +280,23 @@ func (l *load) said() error {
 // play says what one can do now.
 func (c *cluster) play(s *screen) {
 	s.line("  " + s.paint(bold, "It is yours now.") + " In another terminal:\n")
-	at := c.nodes[1].Base
+	at := c.Nodes[1].Base
 	for _, command := range []string{
-		"export KEYRAFT_ADDR=" + at + " KEYRAFT_TOKEN=" + c.admin,
-		"export KEYRAFT_CLIENT_ID=" + c.client.ID + " KEYRAFT_CLIENT_SECRET=" + c.client.Secret,
+		"export KEYRAFT_ADDR=" + at + " KEYRAFT_TOKEN=" + c.Admin,
+		"export KEYRAFT_CLIENT_ID=" + c.Client.ID + " KEYRAFT_CLIENT_SECRET=" + c.Client.Secret,
 		"TOKEN=$(" + c.o.bin + " token issue)",
 		"curl -i -H \"Authorization: Bearer $TOKEN\" " + c.front.Base + "/validate",
 		c.o.bin + " token revoke \"$TOKEN\" --wait gateways",
 		c.o.bin + " operator members",
-		fmt.Sprintf("kill -9 %d   # %s; 'operator members' tells who leads", c.nodes[2].proc.PID(), c.nodes[2].name),
+		fmt.Sprintf("kill -9 %d   # %s; 'operator members' tells who leads", c.Nodes[2].Proc.PID(), c.Nodes[2].Name),
 	} {
 		s.line("    " + s.paint(cyan, command))
 	}
 	s.line("")
-	for _, n := range c.nodes {
-		s.note(fmt.Sprintf("%-8s %s   log %s", n.name, n.Base, c.log(n.name)))
+	for _, n := range c.Nodes {
+		s.note(fmt.Sprintf("%-8s %s   log %s", n.Name, n.Base, c.Log(n.Name)))
 	}
-	s.note(fmt.Sprintf("%-8s %s   log %s", "gateway", c.front.Base, c.log("gateway")))
+	s.note(fmt.Sprintf("%-8s %s   log %s", "gateway", c.front.Base, c.Log("gateway")))
 	s.line("")
-	s.note("Ctrl-C stops everything" + map[bool]string{false: " and removes " + c.data, true: ""}[c.o.keep])
+	s.note("Ctrl-C stops everything" + map[bool]string{false: " and removes " + c.Dir, true: ""}[c.o.keep])
 }

@@ -36,15 +36,11 @@ func build() (string, error) {
 		return "", err
 	}
 	bin := filepath.Join(dir, "keyraft")
-	args := []string{"build", "-buildvcs=false", "-tags=hashicorpmetrics", "-o", bin}
+	var flags []string
 	if os.Getenv("KEYRAFT_E2E_RACE") != "" {
-		args = append(args, "-race")
+		flags = append(flags, "-race")
 	}
-	cmd := exec.Command("go", append(args, "github.com/keyraft/keyraft/cmd/keyraft")...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the program: %w\n%s", err, out)
-	}
-	return bin, nil
+	return bin, proc.Build(bin, flags...)
 }
 
 func TestMain(m *testing.M) {
@@ -381,27 +377,15 @@ func without(nodes []*node, one *node) []*node {
 // equalChecksums checks I4: at one applied index all nodes have one checksum.
 func (w *world) equalChecksums(nodes ...*node) proc.Checksum {
 	w.t.Helper()
-	var got []proc.Checksum
-	w.await("one applied index at all nodes", func(ctx context.Context) error {
-		got = got[:0]
-		for _, n := range nodes {
-			c, err := n.Checksum(ctx)
-			if err != nil {
-				return fmt.Errorf("%s: %w", n.name, err)
-			}
-			got = append(got, c)
-			if c.AppliedIndex != got[0].AppliedIndex {
-				return fmt.Errorf("%s is at %d, %s at %d", n.name, c.AppliedIndex, nodes[0].name, got[0].AppliedIndex)
-			}
-		}
-		return nil
-	})
-	for i, c := range got {
-		if c.Checksum == "" || c != got[0] {
-			w.t.Errorf("I4: %s has %+v, %s has %+v", nodes[0].name, got[0], nodes[i].name, c)
-		}
+	var apis []proc.API
+	for _, n := range nodes {
+		apis = append(apis, n.API)
 	}
-	return got[0]
+	sum, err := proc.EqualChecksums(w.bound(), apis...)
+	if err != nil {
+		w.t.Fatalf("I4: %v", err)
+	}
+	return sum
 }
 
 // edge is a gateway process.

@@ -43,6 +43,15 @@ type Process struct {
 	code  int // valid once ended is closed; -1: by a signal
 }
 
+// Build builds the keyraft program into a file, for who tests it whole.
+func Build(bin string, flags ...string) error {
+	args := append([]string{"build", "-buildvcs=false", "-tags=hashicorpmetrics", "-o", bin}, flags...)
+	if out, err := exec.Command("go", append(args, "github.com/keyraft/keyraft/cmd/keyraft")...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build the program: %w\n%s", err, out)
+	}
+	return nil
+}
+
 // Ready is the ready line of a node or a gateway.
 type Ready struct {
 	Msg               string `json:"msg"`
@@ -208,4 +217,9 @@ func (p *Process) Tail(lines int) string {
 		}
 	}
 	return string(text[at+1:])
+}
+
+// Titled is the end of the log under a title.
+func (p *Process) Titled(name string) string {
+	return fmt.Sprintf("--- end of the log of %s\n%s\n", name, p.Tail(15))
 }
