@@ -7,7 +7,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X main.buildVersion=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run cluster test race fuzz lint proto clean
+.PHONY: help build run cluster test race fuzz lint loadtest proto clean
 
 help: ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -38,6 +38,17 @@ fuzz: ## run every fuzz function for FUZZ seconds
 lint: ## golangci-lint, from the tools module
 	cd tools && GOFLAGS= $(GO) build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	GOFLAGS= bin/golangci-lint run ./...
+
+# k6 is the Go module that it is; go looks itself whether there is anything to do.
+.PHONY: bin/k6 bin/loadtest
+bin/k6:
+	cd tools && GOFLAGS= $(GO) build -o ../bin/k6 go.k6.io/k6
+
+bin/loadtest:
+	$(GO) build -o bin/loadtest ./cmd/loadtest
+
+loadtest: build bin/k6 bin/loadtest ## the k6 scripts, short, against three nodes; writes build/loadtest.html
+	@bin/loadtest
 
 proto: ## regenerate the protobuf code (needs protoc, Debian: protobuf-compiler)
 	@mkdir -p bin
