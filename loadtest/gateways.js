@@ -14,7 +14,7 @@ const lead = 2; // seconds in which the gateways come in, and stay when the load
 const total = l.duration + 2 * lead;
 
 const scenarios = {
-  gateways: polls(gateways, total),
+  gateways: polls(gateways, total, lead),
   revocations: arrivals('revocationArrives', l, l.rate, { startTime: span(lead) }),
 };
 const ops = ['keys', 'snapshot', 'poll', 'fill', 'revoke', 'events'];
