@@ -111,11 +111,14 @@ func (o *options) file(s script) string { return filepath.Join(o.scripts, s.name
 
 // measure runs the scripts one after the other and writes the report, whatever came.
 func (o *options) measure(ctx context.Context, chosen []script, out io.Writer) (code int, err error) {
-	if err := os.RemoveAll(o.data); err != nil {
-		return exitBroken, err
+	if err := o.clear(); err != nil {
+		return exitUsage, err
 	}
 	nodes, err := proc.NewCluster(o.bin, o.data, 0, 0, 0)
 	if err != nil {
+		return exitBroken, err
+	}
+	if err := os.WriteFile(filepath.Join(o.data, marker), nil, 0o600); err != nil {
 		return exitBroken, err
 	}
 	r := newReport(o)
@@ -143,6 +146,24 @@ func (o *options) measure(ctx context.Context, chosen []script, out io.Writer) (
 		err = compare(ctx, nodes, r, out)
 	}
 	return code, err
+}
+
+// marker says that a folder is ours to clear.
+const marker = ".keyraft-loadtest"
+
+// clear removes what an earlier run left in the folder, and nothing that is not of one.
+func (o *options) clear() error {
+	entries, err := os.ReadDir(o.data)
+	if os.IsNotExist(err) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(o.data, marker)); err != nil {
+		return fmt.Errorf("%s holds something that is of no earlier run; remove it, or name another folder with -data", o.data)
+	}
+	return os.RemoveAll(o.data)
 }
 
 // start runs the nodes within a bound.

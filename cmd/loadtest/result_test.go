@@ -249,6 +249,7 @@ func TestUsageErrorsExitWithTwo(t *testing.T) {
 	here := t.TempDir()
 	write(t, filepath.Join(here, "program"), "")
 	program := filepath.Join(here, "program")
+	scripts := filepath.Join("..", "..", "loadtest")
 	tests := []struct {
 		name string
 		args []string
@@ -259,6 +260,7 @@ func TestUsageErrorsExitWithTwo(t *testing.T) {
 		{"a script that is none", []string{"-only", "jwt"}, "choose from client-credentials-jwt"},
 		{"k6 was not built", []string{"-bin", program, "-k6", filepath.Join(here, "k6")}, "make bin/k6"},
 		{"keyraft was not built", []string{"-bin", filepath.Join(here, "keyraft"), "-k6", program}, "make build"},
+		{"a folder that holds other things", []string{"-bin", program, "-k6", program, "-scripts", scripts, "-data", here}, "-data"},
 		{"the scripts are elsewhere", []string{"-bin", program, "-k6", program, "-scripts", here}, "-scripts"},
 	}
 	for _, tt := range tests {
@@ -266,6 +268,9 @@ func TestUsageErrorsExitWithTwo(t *testing.T) {
 			var out, errs bytes.Buffer
 			if code := run(t.Context(), tt.args, &out, &errs); code != exitUsage || !strings.Contains(errs.String(), tt.says) {
 				t.Errorf("exit code %d, said %q, want 2 and %q", code, errs.String(), tt.says)
+			}
+			if _, err := os.Stat(program); err != nil {
+				t.Errorf("it removed what is not its own: %v", err)
 			}
 		})
 	}
