@@ -65,6 +65,16 @@ func (n *Node) Snapshot() error {
 // Backup streams the whole state, as fresh as a read index makes it, and returns
 // what it holds. Apply goes on meanwhile.
 func (n *Node) Backup(ctx context.Context, w io.Writer) (fsm.Header, error) {
+	h, err := n.backup(ctx, w)
+	result := resultOK
+	if err != nil {
+		result = resultFailed
+	}
+	n.metrics.backups.WithLabelValues(result).Inc()
+	return h, err
+}
+
+func (n *Node) backup(ctx context.Context, w io.Writer) (fsm.Header, error) {
 	if err := n.prove(ctx); err != nil {
 		return fsm.Header{}, err
 	}

@@ -132,6 +132,7 @@ func (b *batcher) entry(units []*unit, epoch uint64) []byte {
 		count += u.count
 		size += len(u.envelopes)
 	}
+	b.node.metrics.entry.Observe(float64(count))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()

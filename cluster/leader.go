@@ -85,7 +85,7 @@ func (n *Node) leaderWork(ctx context.Context) {
 	}
 	var jobs sync.WaitGroup
 	defer jobs.Wait()
-	for _, j := range append(n.ownJobs(), n.cfg.Jobs...) {
+	for _, j := range n.jobs() {
 		jobs.Go(func() { n.runJob(ctx, j) })
 	}
 }
@@ -93,6 +93,7 @@ func (n *Node) leaderWork(ctx context.Context) {
 func (n *Node) runJob(ctx context.Context, j Job) {
 	for {
 		if err := n.tryJob(ctx, j); err != nil && ctx.Err() == nil {
+			n.metrics.jobFailures.WithLabelValues(j.Name).Inc()
 			n.log.Warn("leader job failed; it runs again", "job", j.Name, "in", j.Every.String(), "error", err)
 		}
 		select {
@@ -216,14 +217,14 @@ func (n *Node) stepDown(ctx context.Context) {
 	}
 }
 
-// ownJobs are the leader's duties for the cluster itself.
-func (n *Node) ownJobs() []Job {
-	return []Job{
+// jobs are the leader's duties: for the cluster itself, and those it was given.
+func (n *Node) jobs() []Job {
+	return append([]Job{
 		{Name: "expire", Every: 10 * time.Second, Run: n.expireJob},
 		{Name: "promote", Every: 100 * time.Millisecond, Run: n.promoteJob},
 		{Name: "settle", Every: 2 * time.Second, Run: n.settleJob},
 		{Name: "gossip-keys", Every: time.Second, Run: n.gossipKeyJob},
-	}
+	}, n.cfg.Jobs...)
 }
 
 // expireRows bounds one command of the expiry job.

@@ -186,6 +186,9 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		progress: newProgress(), leadership: newLeadership(), metrics: newMetrics(cfg.Registerer),
 		ended: make(chan struct{}),
 	}
+	for _, j := range n.jobs() {
+		n.metrics.jobFailures.WithLabelValues(j.Name) // the series is there from the start
+	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.reader = &reader{node: n}
 	n.batcher, n.forward = newBatcher(n), newForwarder(n)

@@ -80,10 +80,11 @@ func (n *Node) commit(ctx context.Context, tenant string, count int, envelopes [
 		}
 		select {
 		case <-ctx.Done():
-			n.metrics.refusedWrites.Inc()
 			if maybe {
+				n.metrics.givenUp.WithLabelValues(outcomeUnknown).Inc()
 				return nil, command.ErrOutcomeUnknown
 			}
+			n.metrics.givenUp.WithLabelValues(outcomeNotDone).Inc()
 			return nil, command.ErrUnavailable
 		case <-changed:
 		case <-time.After(retryPause):

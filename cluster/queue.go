@@ -58,6 +58,8 @@ type queue struct {
 	count    int
 	bytes    int
 	wake     chan struct{}
+
+	refusals atomic.Uint64 // commands that push did not take
 }
 
 type lane struct {
@@ -81,10 +83,9 @@ func (q *queue) push(u *unit) bool {
 	if len(q.turns) == 0 || len(q.turns) == 1 && q.turns[0] == l {
 		share = maxQueued // alone: all of it
 	}
-	switch {
-	case q.count+u.count > maxQueued, q.bytes+len(u.envelopes) > maxBytes, l.count+u.count > share:
-		return false
-	case len(l.units) > 0 && u.at.Sub(l.units[0].at) > maxAge:
+	full := q.count+u.count > maxQueued || q.bytes+len(u.envelopes) > maxBytes || l.count+u.count > share
+	if full || len(l.units) > 0 && u.at.Sub(l.units[0].at) > maxAge {
+		q.refusals.Add(uint64(u.count))
 		return false
 	}
 	if len(l.units) == 0 {

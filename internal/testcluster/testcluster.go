@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/keyraft/keyraft/cluster"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
@@ -44,6 +46,7 @@ type Options struct {
 	ReportedHead func(node string) uint64 // asked in the middle of a restore
 	Storage      storage.Options
 	Gossip       bool
+	Metrics      func(node string) prometheus.Registerer // of each start
 }
 
 // Cluster is a running cluster.
@@ -212,6 +215,9 @@ func (n *Node) tryStart(change func(*cluster.Config)) error {
 	}
 	if n.c.opts.Gossip {
 		cfg.GossipAddr, cfg.GatewayGossipAddr = "127.0.0.1:0", "127.0.0.1:0"
+	}
+	if n.c.opts.Metrics != nil {
+		cfg.Registerer = n.c.opts.Metrics(n.Name)
 	}
 	if n.c.opts.LogFault != nil {
 		cfg.LogFault = func(op string) error { return n.c.opts.LogFault(n.Name, op) }
