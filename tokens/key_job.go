@@ -104,25 +104,34 @@ func (j *KeyJob) tend(ctx context.Context, v *state.View, tenant, alg string, ke
 	if active == nil {
 		return j.add(ctx, tenant, alg)
 	}
-	due := active.GetSignsFrom() + j.cfg.Rotation.Milliseconds()
-	ahead := due - j.cfg.Lead.Milliseconds()
+	if now < j.stepAt(active, next) {
+		return nil
+	}
 	if next == nil {
-		if now < ahead {
-			return nil
-		}
 		return j.add(ctx, tenant, alg)
 	}
-	// A successor that was made before its time was asked for by call: it signs as
-	// soon as it was published long enough.
-	asked := next.GetCreatedAt() < ahead
-	if (now >= due || asked) && now >= next.GetSignsFrom() {
-		_, err := j.rotate(ctx, v, next, false)
-		if errors.Is(err, command.NotReady) {
-			return nil // the cluster's clock is behind ours: next time
-		}
-		return err
+	_, err := j.rotate(ctx, v, next, false)
+	if errors.Is(err, command.NotReady) {
+		return nil // the cluster's clock is behind ours: next time
 	}
-	return nil
+	return err
+}
+
+// stepAt is when the active key's successor is due to be made, or to take over:
+// milliseconds since 1970 UTC.
+func (j *KeyJob) stepAt(active, next *state.SigningKey) int64 {
+	due := active.GetSignsFrom() + j.cfg.Rotation.Milliseconds()
+	ahead := due - j.cfg.Lead.Milliseconds()
+	switch {
+	case next == nil:
+		return ahead
+	case next.GetCreatedAt() < ahead:
+		// A successor that was made before its time was asked for by call: it signs as
+		// soon as it was published long enough.
+		return next.GetSignsFrom()
+	default:
+		return max(due, next.GetSignsFrom())
+	}
 }
 
 func keyWith(keys []*state.SigningKey, alg, status string) *state.SigningKey {

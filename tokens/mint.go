@@ -73,7 +73,7 @@ func (m *Minter) AppendJWT(ctx context.Context, dst []byte, v *state.View, c *Cl
 	end := len(dst)
 	dst = append(dst, '.')
 	// The signature covers what stands before the dot; its text goes behind it.
-	return key.appendBehind(ctx, &m.keys.lane, dst, start, end)
+	return key.appendBehind(ctx, m.keys.lane, dst, start, end)
 }
 
 func (m *Minter) appendUnsigned(dst []byte, issuer string, v *state.View, key *signer, c *Claims) []byte {

@@ -228,6 +228,9 @@ func TestRSALaneIsBounded(t *testing.T) {
 	if served == 0 || refused == 0 {
 		t.Errorf("%d served, %d refused; want some of both", served, refused)
 	}
+	if queued, counted := k.keys.Lane(); queued != 0 || counted != uint64(refused) {
+		t.Errorf("Lane says %d queued and %d refused, want 0 and %d", queued, counted, refused)
+	}
 }
 
 func BenchmarkMint(b *testing.B) {

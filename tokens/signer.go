@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
@@ -111,16 +112,17 @@ func rawECDSA(raw *[64]byte, der []byte) bool {
 // processors at most, a short queue, then a refusal at once, so that other tokens
 // stay quick.
 type lane struct {
-	slots chan struct{} // one a running signature
-	line  chan struct{} // one a running or waiting one
+	slots   chan struct{} // one a running signature
+	line    chan struct{} // one a running or waiting one
+	refused atomic.Uint64
 }
 
 // laneQueue is how many wait for one slot: some 64 ms of work.
 const laneQueue = 64
 
-func newLane() lane {
+func newLane() *lane {
 	slots := max(1, runtime.GOMAXPROCS(0)/2)
-	return lane{slots: make(chan struct{}, slots), line: make(chan struct{}, slots*(1+laneQueue))}
+	return &lane{slots: make(chan struct{}, slots), line: make(chan struct{}, slots*(1+laneQueue))}
 }
 
 func (l *lane) sign(ctx context.Context, s *signer, digest [32]byte) ([]byte, error) {
@@ -128,6 +130,7 @@ func (l *lane) sign(ctx context.Context, s *signer, digest [32]byte) ([]byte, er
 	case l.line <- struct{}{}:
 		defer func() { <-l.line }()
 	default:
+		l.refused.Add(1)
 		return nil, oauth.TemporarilyUnavailable.With("too many RSA signatures are wanted; try again, or register the client for ES256").WithRetryAfter(1)
 	}
 	select {

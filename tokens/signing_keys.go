@@ -17,7 +17,7 @@ import (
 // in memory as long as they are active.
 type SigningKeys struct {
 	ring *seal.Keyring
-	lane lane
+	lane *lane
 
 	mu   sync.Mutex // of those who replace an entry
 	sets atomic.Pointer[map[string]*keySet]
@@ -28,6 +28,12 @@ func NewSigningKeys(ring *seal.Keyring) *SigningKeys {
 	s := &SigningKeys{ring: ring, lane: newLane()}
 	s.sets.Store(&map[string]*keySet{})
 	return s
+}
+
+// Lane tells how many RSA signatures are being made or waited for here, and how
+// many were refused since the start because too many were.
+func (s *SigningKeys) Lane() (queued int, refused uint64) {
+	return len(s.lane.line), s.lane.refused.Load()
 }
 
 // keySet is what one generation of a tenant's keys comes to. Immutable, but for the
