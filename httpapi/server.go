@@ -191,6 +191,12 @@ func (s *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
+// Connections tells how many are open, and how many were turned away since the
+// start because Limits.Connections were.
+func (s *Server) Connections() (open int, rejected uint64) {
+	return int(s.http.GetOpenConnectionsCount()), uint64(s.http.GetRejectedConnectionsCount())
+}
+
 // lastGrace is what a handler gets to answer once its context was cancelled.
 const lastGrace = 2 * time.Second
 

@@ -14,6 +14,17 @@ var networkFS = map[int64]string{
 	0x6969: "NFS", 0xff534d42: "CIFS", 0xfe534d42: "SMB", 0x517b: "SMB", 0x5346414f: "AFS", 0x01021997: "9P",
 }
 
+// diskSpace is the size of the file system that holds a folder, and what is left of
+// it for this user, in bytes.
+func diskSpace(dir string) (size, free uint64, err error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, 0, fmt.Errorf("look at the file system of the data folder: %w", err)
+	}
+	block := uint64(fs.Frsize)
+	return fs.Blocks * block, fs.Bavail * block, nil
+}
+
 // checkDisk refuses a network file system, unless it is allowed (E5).
 func checkDisk(dir string, allow bool) error {
 	var fs unix.Statfs_t

@@ -20,6 +20,7 @@ import (
 // closed sets: route patterns, statuses, grants, error codes.
 type figures struct {
 	mu     sync.Mutex // of those who add a series
+	panics atomic.Uint64
 	routes atomic.Pointer[map[routeKey]*routeFigures]
 	tokens atomic.Pointer[map[tokenKey]*atomic.Uint64]
 }
@@ -85,6 +86,9 @@ func grow[K comparable, V any](at *atomic.Pointer[map[K]*V], k K) *V {
 
 // request is httpapi.Config.Observe.
 func (f *figures) request(o httpapi.Observation) {
+	if o.Panicked {
+		f.panics.Add(1)
+	}
 	k := routeKey{o.Route, o.Method}
 	r := (*f.routes.Load())[k]
 	if r == nil {
@@ -110,6 +114,7 @@ func (f *figures) request(o httpapi.Observation) {
 var (
 	descRequests = prometheus.NewDesc("keyraft_http_requests_total", "Answers by route, method and status.", []string{"route", "method", "status"}, nil)
 	descSeconds  = prometheus.NewDesc("keyraft_http_request_seconds", "Time from the whole request to the answer.", []string{"route", "method"}, nil)
+	descPanics   = prometheus.NewDesc("keyraft_http_panics_total", "Requests that were answered with 500 because their handler panicked.", nil, nil)
 	descTokens   = prometheus.NewDesc("keyraft_token_requests_total", "Requests at the token endpoint by grant and result.", []string{"grant", "result"}, nil)
 )
 
@@ -117,6 +122,7 @@ var (
 func (f *figures) Describe(to chan<- *prometheus.Desc) {
 	to <- descRequests
 	to <- descSeconds
+	to <- descPanics
 	to <- descTokens
 }
 
@@ -137,6 +143,7 @@ func (f *figures) Collect(to chan<- prometheus.Metric) {
 		sum += r.buckets[len(routeBounds)].Load()
 		to <- prometheus.MustNewConstHistogram(descSeconds, sum, time.Duration(r.nanos.Load()).Seconds(), buckets, k.route, k.method)
 	}
+	to <- prometheus.MustNewConstMetric(descPanics, prometheus.CounterValue, float64(f.panics.Load()))
 	for k, n := range *f.tokens.Load() {
 		to <- prometheus.MustNewConstMetric(descTokens, prometheus.CounterValue, float64(n.Load()), k.grant, k.result)
 	}

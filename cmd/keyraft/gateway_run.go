@@ -12,6 +12,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/keyraft/keyraft/gateway"
 	"github.com/keyraft/keyraft/gateway/forwardauth"
 	"github.com/keyraft/keyraft/internal/config"
@@ -38,7 +40,9 @@ func runGateway(ctx context.Context, cfg config.Gateway, _ config.Settings, io c
 	if serverConfig != nil {
 		l = tls.NewListener(l, serverConfig)
 	}
-	srv, err := forwardauth.New(forwardauth.Config{Validate: g.Validate, Status: g.Status, Logger: log})
+	srv, err := forwardauth.New(forwardauth.Config{Validate: g.Validate, Status: g.Status, Logger: log, Collectors: []prometheus.Collector{
+		newBuildInfo(), certificates{"api": listenerExpires(serverConfig)},
+	}})
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}

@@ -143,7 +143,6 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.reg.MustRegister(figures, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ops := opsapi.Deps{
 		Checks: []opsapi.Check{
 			{Name: "state", Err: s.node.Ready, Needed: true},
@@ -174,7 +173,26 @@ func (s *server) rooms() (*rooms, error) {
 			IdleTimeout: s.cfg.Limits.IdleTimeout, Connections: s.cfg.Limits.Concurrency, PerIP: s.cfg.Limits.ConnsPerIP,
 		},
 	})
-	return r, err
+	if err != nil {
+		return nil, err
+	}
+	return r, r.show(figures)
+}
+
+// show makes the series of the rooms part of /metrics.
+func (r *rooms) show(figures *figures) error {
+	s := r.server
+	keys, err := s.newKeyJob()
+	if err != nil {
+		return err
+	}
+	s.reg.MustRegister(
+		figures, newBuildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		certificates{"node": s.node.CertificateExpires, "api": listenerExpires(s.tls)},
+		&nodeFigures{dir: s.cfg.Data, connections: r.http.Connections, lane: r.signing.Lane, view: s.node.FSM().View, keys: keys},
+		&gatewayFigures{pollers: r.pollers, head: func() uint64 { return s.node.FSM().View().Head() }},
+	)
+	return nil
 }
 
 // translate turns what the cluster says into answers.
@@ -298,7 +316,6 @@ func (r *rooms) gateways() ([]httpapi.Route, error) {
 	}
 	s.pollers.Store(pollers)
 	r.pollers = pollers
-	s.reg.MustRegister(&gatewayFigures{pollers: pollers, head: func() uint64 { return s.node.FSM().View().Head() }})
 	return gatewayapi.Routes(gatewayapi.Deps{
 		View: s.view, HeadMoved: s.node.HeadMoved, Shared: r.shared, Signing: r.signing, Pollers: pollers, Now: time.Now, Operators: s.cfg.Dev,
 	})

@@ -29,7 +29,7 @@ type series struct {
 	value func(*gateway.Status) float64
 }
 
-func newMetrics(status func() gateway.Status) (*metrics, error) {
+func newMetrics(status func() gateway.Status, more []prometheus.Collector) (*metrics, error) {
 	m := &metrics{
 		status: status,
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -40,7 +40,8 @@ func newMetrics(status func() gateway.Status) (*metrics, error) {
 		series:  allSeries(),
 	}
 	registry := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{m, m.duration, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+	own := []prometheus.Collector{m, m.duration, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})}
+	for _, c := range append(own, more...) {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("forwardauth: register metrics: %w", err)
 		}
@@ -89,6 +90,9 @@ func allSeries() []series {
 			}
 			return float64(s.HeadAgeMS) / 1000
 		}),
+		one("max_staleness_seconds", "Age of the head at which the fail mode takes effect.", gauge, func(s *gateway.Status) float64 { return float64(s.MaxStalenessMS) / 1000 }),
+		one("nodes", "Nodes that this gateway knows.", gauge, func(s *gateway.Status) float64 { return float64(len(s.Nodes)) }),
+		one("nodes_failing", "Nodes of them whose last answer was a failure.", gauge, failing),
 		one("refusing", "1 while every token is refused (failing closed).", gauge, func(s *gateway.Status) float64 { return truth(s.Refusing) }),
 		one("synced", "1 while the head is within its bound.", gauge, func(s *gateway.Status) float64 { return truth(s.State == gateway.Synced) }),
 		one("revocations", "Live revocations.", gauge, func(s *gateway.Status) float64 { return float64(s.Counts.Revocations) }),
@@ -107,6 +111,15 @@ func allSeries() []series {
 		one("key_refreshes_total", "Refreshes that unknown keys asked for.", counter, func(s *gateway.Status) float64 { return float64(s.Counts.KeyRefreshes) }),
 		one("introspections_total", "Calls of nodes about opaque tokens.", counter, func(s *gateway.Status) float64 { return float64(s.Counts.Introspections) }),
 	}
+}
+
+func failing(s *gateway.Status) (count float64) {
+	for i := range s.Nodes {
+		if s.Nodes[i].Failures > 0 {
+			count++
+		}
+	}
+	return count
 }
 
 func truth(b bool) float64 {

@@ -57,6 +57,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
 	"github.com/keyraft/keyraft/gateway"
@@ -72,11 +73,12 @@ const (
 	maxConns      = 16384
 )
 
-// Config is what a Server is made of; Logger may be nil.
+// Config is what a Server is made of; Logger and Collectors may be nil.
 type Config struct {
-	Validate func(context.Context, gateway.Request) (*gateway.Identity, error)
-	Status   func() gateway.Status
-	Logger   *slog.Logger
+	Validate   func(context.Context, gateway.Request) (*gateway.Identity, error)
+	Status     func() gateway.Status
+	Logger     *slog.Logger
+	Collectors []prometheus.Collector // further series of /metrics
 }
 
 // Server answers a proxy.
@@ -94,7 +96,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	m, err := newMetrics(cfg.Status)
+	m, err := newMetrics(cfg.Status, cfg.Collectors)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp/fasthttputil"
 	"go.uber.org/goleak"
 
@@ -49,7 +50,9 @@ func start(t *testing.T) *front {
 func startWith(t *testing.T, f *front, validate func(context.Context, gateway.Request) (*gateway.Identity, error), status func() gateway.Status) *front {
 	t.Helper()
 	f.ln = fasthttputil.NewInmemoryListener()
-	s, err := forwardauth.New(forwardauth.Config{Validate: validate, Status: status})
+	further := prometheus.NewGauge(prometheus.GaugeOpts{Name: "further_series", Help: "One that the program adds."})
+	further.Set(1)
+	s, err := forwardauth.New(forwardauth.Config{Validate: validate, Status: status, Collectors: []prometheus.Collector{further}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,6 +291,13 @@ func TestOtherPaths(t *testing.T) {
 	expect(get("/readyz"), 503, "no contact")
 	expect(get("/metrics"), 200, "keyraft_gateway_head 77\n")
 	expect(get("/metrics"), 200, `keyraft_gateway_refused_total{reason="revoked"} 3`)
+	set(func(s *gateway.Status) {
+		s.MaxStalenessMS, s.Nodes = 30000, []gateway.NodeStatus{{URL: "a"}, {URL: "b", Failures: 3}, {URL: "c", Failures: 1}}
+	})
+	expect(get("/metrics"), 200, "keyraft_gateway_max_staleness_seconds 30\n")
+	expect(get("/metrics"), 200, "keyraft_gateway_nodes 3\n")
+	expect(get("/metrics"), 200, "keyraft_gateway_nodes_failing 2\n")
+	expect(get("/metrics"), 200, "further_series 1\n")
 	expect(get("/nowhere"), 404, "/validate")
 	expect(get("/%76alidate", "Authorization: Bearer good"), 404, "")
 	expect(get("/x/../validate", "Authorization: Bearer good"), 404, "")
