@@ -49,7 +49,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		reads:      counter("keyraft_read_index_requests_total", "Reads that those rounds served."),
 		givenUp: by("outcome", "keyraft_writes_given_up_total", "Writes that ended at their time limit: not_done, they found no leader or no place; unknown, they may still be committed.",
 			outcomeNotDone, outcomeUnknown),
-		jobFailures: by("job", "keyraft_leader_job_failures_total", "Runs of the leader's own jobs that failed."),
+		jobFailures: by("task", "keyraft_leader_job_failures_total", "Runs of the jobs of the leader that failed, by job."),
 		backups:     by("result", "keyraft_backups_total", "Backups that this node gave.", resultOK, resultFailed),
 	}
 	if r != nil {
