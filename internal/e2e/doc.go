@@ -5,7 +5,7 @@
 // The binary is built once a run; KEYRAFT_BIN names one that is built already,
 // and KEYRAFT_E2E_RACE=1 builds it with the race detector. KEYRAFT_E2E_KEEP names
 // a folder that data and logs of a run are kept in. A peer program that is
-// missing (nginx) skips its test, unless KEYRAFT_REQUIRE=all.
+// missing (nginx, promtool) skips its test, unless KEYRAFT_REQUIRE=all.
 //
 // Package proc beside it starts the processes; the demo uses it too.
 package e2e
