@@ -214,7 +214,9 @@ func TestK11RestoreThatLostItsMajority(t *testing.T) {
 	t.Parallel()
 	var c *testcluster.Cluster
 	var armed atomic.Bool
-	c = testcluster.StartWith(t, 3, testcluster.Options{ReportedHead: func(node string) uint64 {
+	// A long lease: on a busy machine the leader had stepped down before it came from
+	// ReportedHead to raft, and then there was nothing to halt for.
+	c = testcluster.StartWith(t, 3, testcluster.Options{Heartbeat: 2 * time.Second, ReportedHead: func(node string) uint64 {
 		if armed.CompareAndSwap(true, false) {
 			c.Net.Isolate(node)
 		}
