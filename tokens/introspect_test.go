@@ -196,8 +196,10 @@ func TestARememberedTokenIsDecidedAnew(t *testing.T) {
 		if k.active(t, text[:len(text)-2]+string(other)+text[len(text)-1:]) {
 			t.Error("a forged signature of a genuine token is active")
 		}
-		if !k.active(t, text) || !k.active(t, text) {
-			t.Error("a genuine token is not active")
+		for range 2 {
+			if !k.active(t, text) {
+				t.Error("a genuine token is not active")
+			}
 		}
 		k.pass(3600 * time.Second)
 		if k.active(t, text) {
