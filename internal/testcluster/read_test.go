@@ -191,7 +191,8 @@ func TestN1IsolatedLeaderRefuses(t *testing.T) {
 // follower that hears nobody raises no term.
 func TestN3OneWayLoss(t *testing.T) {
 	t.Parallel()
-	c := testcluster.Start(t, 3)
+	// A second, so that a busy machine moves no term by itself.
+	c := testcluster.StartWith(t, 3, testcluster.Options{Heartbeat: time.Second})
 	old, others := c.Leader(), c.Followers()
 	c.Net.Mute(old.Name)
 	leader := newLeader(t, c, others...)
@@ -208,7 +209,7 @@ func TestN3OneWayLoss(t *testing.T) {
 			c.Net.Cut(n.Name, deaf.Name)
 		}
 	}
-	c.Await("the deaf one to miss its leader", func() bool { return deaf.Status().LastContact > 1500 })
+	c.Await("the deaf one to miss its leader", func() bool { return deaf.Status().LastContact > 3000 })
 	revoke(t, leader, "n3-deaf")
 	c.Net.Heal()
 	sees(t, deaf, "n3-deaf")
