@@ -46,6 +46,9 @@ func TestGateRefuses(t *testing.T) {
 		{"HTT-03 two to the 63", token("abcde", "Content-Length: 9223372036854775808"), []int{400}},
 		{"HTT-03 two to the 64 and 5", token("abcde", "Content-Length: 18446744073709551621"), []int{400}},
 		{"HTT-03 empty", token("abcde", "Content-Length: "), []int{400}},
+		{"HTT-04 an extension", token("3;ext\r\na=b\r\n0\r\n\r\n"+next, "Transfer-Encoding: chunked"), []int{400}},
+		{"HTT-04 a huge extension", token("3;"+strings.Repeat("e", 1<<20)+"\r\na=b\r\n0\r\n\r\n"+next, "Transfer-Encoding: chunked"), []int{400}},
+		{"HTT-04 a space after the size", token("3 \r\na=b\r\n0\r\n\r\n"+next, "Transfer-Encoding: chunked"), []int{400}},
 		{"HTT-04 extension with a bare LF", token("5;ext=\"\nabcde\r\n0\r\n\r\n"+next, "Transfer-Encoding: chunked"), []int{400}},
 		{"HTT-04 bare LF after the size", token("5\nabcde\r\n0\r\n\r\n"+next, "Transfer-Encoding: chunked"), []int{400}},
 		{"HTT-04 0x size", token("0x5\r\nabcde\r\n0\r\n\r\n", "Transfer-Encoding: chunked"), []int{400}},
@@ -56,7 +59,9 @@ func TestGateRefuses(t *testing.T) {
 		{"HTT-04 trailer Content-Length", token("3\r\na=b\r\n0\r\nContent-Length: 5\r\n\r\n"+next, "Transfer-Encoding: chunked"), []int{400}},
 		{"HTT-04 trailer Authorization", token("3\r\na=b\r\n0\r\nAuthorization: Basic eA==\r\n\r\n"+next, "Transfer-Encoding: chunked"), []int{400}},
 		{"HTT-04 trailer Host", token("3\r\na=b\r\n0\r\nHost: b\r\n\r\n"+next, "Transfer-Encoding: chunked"), []int{400}},
-		{"HTT-04 a million one-byte chunks", token(strings.Repeat("1\r\na\r\n", 100_000)+"0\r\n\r\n", "Transfer-Encoding: chunked"), []int{413}},
+		{"HTT-04 a million one-byte chunks", token(strings.Repeat("1\r\na\r\n", 1_000_000)+"0\r\n\r\n", "Transfer-Encoding: chunked"), []int{400}},
+		{"HTT-04 what follows a chunked body is not served", token("3\r\na=b\r\n0\r\n\r\n"+next, "Transfer-Encoding: chunked"), []int{200}},
+		{"HTT-04 chunks of a GET, and what follows", req("GET /plain HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "", "3", "abc", "0", "", next), []int{200}},
 		{"HTT-05 space before the colon", get("Host: a", "Content-Length : 5"), []int{400}},
 		{"HTT-05 tab before the name", get("\tHost: a"), []int{400}},
 		{"HTT-05 folded line", get("Host: a", "X-A: b", " c"), []int{400}},
@@ -166,6 +171,10 @@ func TestHTT07ContinueIsAsked(t *testing.T) {
 	got := exchange(t, s.addr, token("grant_type=a", "Content-Length: 12", "Expect: 100-continue"), 2)
 	if len(got) != 2 || got[0].status != 100 || got[1].status != 200 || !strings.Contains(got[1].body, `"grant_type":"a"`) {
 		t.Errorf("answers %+v, want 100 and 200", got)
+	}
+	got = exchange(t, s.addr, token("3\r\na=b\r\n0\r\n\r\n", "Transfer-Encoding: chunked", "Expect: 100-continue"), 0)
+	if len(got) != 2 || got[0].status != 100 || got[1].status != 200 || !got[1].close {
+		t.Errorf("answers %+v, want 100 and 200 for chunks", got)
 	}
 	got = exchange(t, s.addr, token("", "Content-Length: 99999999", "Expect: 100-continue"), 0)
 	if len(got) != 1 || got[0].status != 413 || !got[0].close {

@@ -129,7 +129,7 @@ func routes() []httpapi.Route {
 		{Method: "GET", Path: "/fails/{id}", Class: httpapi.OAuth, Serve: fails},
 		{Method: "GET", Path: "/admin/v1/fails/{id}", Class: httpapi.Admin, Serve: fails},
 		{Method: "POST", Path: "/upload", Class: httpapi.Admin, Stream: true, Timeout: 5 * time.Second, Serve: func(c *fasthttp.RequestCtx, _ *state.View) error {
-			n, err := io.Copy(io.Discard, c.RequestBodyStream())
+			n, err := io.Copy(io.Discard, httpapi.Body(c))
 			if err != nil {
 				return httpapi.Problem(400, "invalid_request", "", "the upload is cut short")
 			}

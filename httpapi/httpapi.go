@@ -90,7 +90,7 @@ type Route struct {
 	// Poll marks a long-poll: its Context is cancelled as soon as the server begins
 	// to shut down, others only when the time for the shutdown is over.
 	Poll bool
-	// Stream routes read their body, of any size, from c.RequestBodyStream, and may
+	// Stream routes read their body, of any size, from Body(c), and may
 	// take Timeout, not the server's read and write timeouts, for body and answer.
 	// All others get a whole body within Limits.Body, by c.PostBody. An answer that is
 	// a body stream is written after Serve has returned, when Context has ended.

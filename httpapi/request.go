@@ -22,6 +22,7 @@ type request struct {
 	query    []byte
 	deadline requestContext
 	body     []byte
+	chunks   *chunks // of a chunked body; nil before it is read
 	id       [64]byte
 	idLen    int
 }

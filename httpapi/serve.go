@@ -36,6 +36,9 @@ func (s *Server) serve(c *fasthttp.RequestCtx, r *request) {
 		s.refuse(c, r, v)
 		return
 	}
+	if r.facts.chunked {
+		c.SetConnectionClose() // see takeOver
+	}
 	route := r.match.route
 	r.deadline.base = s.base
 	if route.Poll {
@@ -91,7 +94,7 @@ func (s *Server) admit(c *fasthttp.RequestCtx, r *request) verdict {
 			return verdict{status: 400, detail: "a segment of the path is not UTF-8"}
 		}
 	}
-	if !r.match.route.Stream && h.ContentLength() > s.limits.Body {
+	if !r.match.route.Stream && !r.facts.chunked && h.ContentLength() > s.limits.Body {
 		return verdict{status: 413, detail: "the request body is too large"}
 	}
 	return verdict{}
@@ -137,7 +140,7 @@ func (e *viewError) Unwrap() error { return e.err }
 // readBody reads the whole body into the request's own buffer, so that PostBody gives
 // it. The connection's read deadline bounds the time.
 func (s *Server) readBody(c *fasthttp.RequestCtx, r *request) verdict {
-	stream := c.RequestBodyStream()
+	stream := r.bodyOf(c)
 	if stream == nil {
 		return verdict{}
 	}
@@ -160,7 +163,10 @@ func (s *Server) readBody(c *fasthttp.RequestCtx, r *request) verdict {
 			if errors.As(err, &timeout) && timeout.Timeout() {
 				return verdict{status: 408, detail: "the request body did not arrive in time"}
 			}
-			return verdict{status: 400, detail: "the request body is cut short or its chunks are malformed"}
+			if errors.Is(err, errChunks) || errors.Is(err, errTiny) {
+				return verdict{status: 400, detail: err.Error()}
+			}
+			return verdict{status: 400, detail: "the request body is cut short"}
 		}
 	}
 	if len(body) > s.limits.Body {
@@ -178,7 +184,7 @@ func (s *Server) refuse(c *fasthttp.RequestCtx, r *request, v verdict) {
 		c.SetConnectionClose()
 	}
 	if unread && v.status != fasthttp.StatusBadRequest && v.status != fasthttp.StatusRequestTimeout {
-		drain(c)
+		drain(c, r)
 	}
 	if v.status == fasthttp.StatusMethodNotAllowed {
 		allow := ""
@@ -207,8 +213,8 @@ func refusalCode(status int) string {
 
 // drain reads on for a moment. What it reads is thrown away, and the connection is
 // closed after the answer in any case.
-func drain(c *fasthttp.RequestCtx) {
-	if stream := c.RequestBodyStream(); stream != nil {
+func drain(c *fasthttp.RequestCtx, r *request) {
+	if stream := r.bodyOf(c); stream != nil {
 		_ = c.SetReadDeadline(time.Now().Add(drainTime))
 		_, _ = io.CopyN(io.Discard, stream, drainLimit)
 	}
@@ -274,7 +280,7 @@ func (s *Server) finish(c *fasthttp.RequestCtx, r *request) {
 
 // release forgets the request but keeps its buffer, unless that grew beyond reason.
 func (r *request) release(limit int) {
-	r.facts, r.match, r.query = facts{}, match{}, nil
+	r.facts, r.match, r.query, r.chunks = facts{}, match{}, nil, nil
 	if cap(r.body) > 2*limit {
 		r.body = nil
 	}

@@ -454,6 +454,11 @@ func TestStreamRoutesTakeLongBodies(t *testing.T) {
 	if got.status != 200 || got.body != fmt.Sprintf(`{"bytes":%d}`, len(body)) {
 		t.Errorf("%d %s", got.status, got.body)
 	}
+	chunk := fmt.Sprintf("%x\r\n%s\r\n", len(body), body)
+	got = one(t, s.addr, req("POST /upload HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "", chunk+chunk+"0\r\n\r\n"))
+	if got.status != 200 || got.body != fmt.Sprintf(`{"bytes":%d}`, 2*len(body)) || !got.close {
+		t.Errorf("chunked: %d %s, close %v", got.status, got.body, got.close)
+	}
 	got = one(t, s.addr, req("POST /upload HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "", "zz\r\n"))
 	if got.status != 400 || !got.close {
 		t.Errorf("malformed chunks: %d, close %v", got.status, got.close)

@@ -152,6 +152,7 @@ func (s *Server) fasthttp() *fasthttp.Server {
 	return &fasthttp.Server{
 		Handler:                      s.handle,
 		ExpectHandler:                s.expect,
+		HeaderReceived:               takeOver,
 		ErrorHandler:                 s.unreadable,
 		Logger:                       quiet{s.log},
 		StreamRequestBody:            true,

@@ -95,11 +95,7 @@ func (a *api) restoreSnapshot(r *request) error {
 	if string(bytes.TrimSpace(media)) != octets {
 		return httpapi.Problem(fasthttp.StatusUnsupportedMediaType, "unsupported_media_type", "", "send the snapshot as "+octets)
 	}
-	body := r.RequestBodyStream()
-	if body == nil {
-		body = bytes.NewReader(r.PostBody())
-	}
-	stream := &upload{in: body}
+	stream := &upload{in: httpapi.Body(r.RequestCtx)}
 	restored, err := a.Cluster.Restore(r.ctx, stream, foreign)
 	if stream.failed != nil && err != nil {
 		return invalid("", "the snapshot did not arrive whole; nothing was changed, send it again")
