@@ -220,21 +220,27 @@ func drain(c *fasthttp.RequestCtx, r *request) {
 	}
 }
 
-// expect decides on Expect: 100-continue before the body is sent. The status of a
-// refusal is the whole answer, and the connection is closed.
+// expect decides on Expect: 100-continue before the body is sent. A refusal is the
+// final answer, and the connection is closed.
 func (s *Server) expect(c *fasthttp.RequestCtx) int {
+	began := time.Now()
 	var r request
 	v := s.admit(c, &r)
 	if v.status == 0 {
 		return fasthttp.StatusContinue
 	}
-	s.observe(c, &r, v.status, false)
+	r.setID(s.ids)
+	c.Response.Header.SetBytesV("X-Request-Id", r.id[:r.idLen])
+	s.refuse(c, &r, v)
+	s.observe(c, &r, v.status, false, began)
 	return v.status
 }
 
 // unreadable answers what fasthttp could not parse. err may quote the request, so
-// nothing of it is used but its kind.
+// nothing of it is used but its kind. The library forgets the path with the rest when
+// a header is malformed; the answer is in the form of every class at once then.
 func (s *Server) unreadable(c *fasthttp.RequestCtx, err error) {
+	began := time.Now()
 	v := verdict{status: 400, detail: "the request is not well-formed HTTP/1.1"}
 	var small *fasthttp.ErrSmallBuffer
 	var network net.Error
@@ -247,12 +253,18 @@ func (s *Server) unreadable(c *fasthttp.RequestCtx, err error) {
 		v = verdict{status: 408, detail: "the request did not arrive in time"}
 	}
 	var r request
-	r.match.class = s.router.classOf(c.Request.Header.RequestURI()) // as far as it was read
+	r.match.class = s.router.classOf(c.Request.Header.RequestURI()) // where it was read
 	r.setID(s.ids)
 	c.Response.Reset()
 	c.Response.Header.SetBytesV("X-Request-Id", r.id[:r.idLen])
-	s.refuse(c, &r, v)
-	s.observe(c, &r, v.status, false)
+	if path := c.Request.Header.RequestURI(); len(path) > 1 {
+		s.refuse(c, &r, v)
+	} else {
+		writeProblem(c, &r, &problem{status: v.status, code: refusalCode(v.status), detail: v.detail, members: map[string]any{
+			"error": oauth.InvalidRequest, "error_description": v.detail,
+		}})
+	}
+	s.observe(c, &r, v.status, false, began)
 }
 
 // finish is deferred by handle: the one recover of the server, the hooks, and the end
@@ -268,7 +280,7 @@ func (s *Server) finish(c *fasthttp.RequestCtx, r *request) {
 		c.Response.Header.SetBytesV("X-Request-Id", r.id[:r.idLen])
 		s.writeInternal(c, r)
 	}
-	s.observe(c, r, c.Response.StatusCode(), cause != nil)
+	s.observe(c, r, c.Response.StatusCode(), cause != nil, c.Time())
 	c.RemoveUserValue(requestKey{})
 	c.Request.ResetBody()
 	if cause != nil || !r.deadline.finish() {
@@ -293,7 +305,9 @@ func (r *request) pattern() string {
 	return r.match.endpoint.pattern
 }
 
-func (s *Server) observe(c *fasthttp.RequestCtx, r *request, status int, panicked bool) {
+// observe tells the hooks of an answer. began is given, for the time that c tells is
+// that of the connection's request before, until a handler is called.
+func (s *Server) observe(c *fasthttp.RequestCtx, r *request, status int, panicked bool, began time.Time) {
 	if s.cfg.Observe == nil && s.cfg.Access == nil {
 		return
 	}
@@ -304,9 +318,7 @@ func (s *Server) observe(c *fasthttp.RequestCtx, r *request, status int, panicke
 		Status:   status,
 		Panicked: panicked,
 	}
-	if began := c.Time(); !began.IsZero() {
-		o.Duration = time.Since(began)
-	}
+	o.Duration = time.Since(began)
 	if s.cfg.Observe != nil {
 		s.cfg.Observe(o)
 	}
