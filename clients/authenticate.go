@@ -120,6 +120,27 @@ func (a *Authenticator) Authenticate(ctx context.Context, v *state.View, r *Requ
 	return Proof{Client: client, View: v, tenant: r.Tenant, assertion: claimed.assertion}, nil
 }
 
+// Again proves on a linearizable view what p was proved on before: credentials that were
+// taken back since prove nothing, or a token of a state in which they are gone would
+// outlive the revocation that came with it. What Consume has used up stays so. The error
+// is invalid_client.
+func (a *Authenticator) Again(v *state.View, r *Request, p *Proof) error {
+	claimed, err := r.claim()
+	if err != nil {
+		return err
+	}
+	client, _ := v.Client(r.Tenant, claimed.id)
+	ok, err := a.proves(v, r, client, &claimed)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return errRefused
+	}
+	p.Client, p.View = client, v
+	return nil
+}
+
 // Consume uses up what of the proof is good once, for all nodes. Call it when the
 // request is accepted otherwise, before it has an effect or an answer: of many uses of
 // one proof it accepts one. Where it has accepted, another call does nothing. Errors:

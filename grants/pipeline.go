@@ -75,9 +75,9 @@ func (p *Pipeline) grant(name string) (Grant, error) {
 	return grant, nil
 }
 
-// serve authenticates once and decides at most twice: once more, on a fresh view, when
-// what it decided on had changed before the commit, or when it would refuse what a
-// fresher record allows.
+// serve authenticates and decides, at most twice: once more, on a fresh view, when what
+// it decided on had changed before the commit, or when it would refuse what a fresher
+// record allows.
 func (p *Pipeline) serve(ctx context.Context, v *state.View, grant Grant, req *Request, x *exchange, out *Answer) error {
 	f := grant.Freshness()
 	if f != state.Local {
@@ -108,7 +108,10 @@ func (p *Pipeline) serve(ctx context.Context, v *state.View, grant Grant, req *R
 	if !changed && freshTenant == tenant && freshClient.GetGeneration() == client.GetGeneration() {
 		return err
 	}
-	err = p.decide(ctx, fresh, freshTenant, freshClient, grant, req, x, out)
+	if err := p.cfg.Clients.Again(fresh, &req.Credentials, &x.proof); err != nil {
+		return err
+	}
+	err = p.decide(ctx, fresh, freshTenant, x.proof.Client, grant, req, x, out)
 	if moved(err) {
 		return oauth.TemporarilyUnavailable.With("the client is being changed at the same time; try again").WithRetryAfter(1)
 	}

@@ -267,6 +267,39 @@ func TestLaggingNode(t *testing.T) {
 	a.want(t, 401, "invalid_client")
 }
 
+// TestLaggingNodeAndARotatedSecret: what is decided once more, on a fresh view, is asked
+// of the credentials too. A token of that view's head would outlive the revocation that
+// came with the secret's rotation.
+func TestLaggingNodeAndARotatedSecret(t *testing.T) {
+	t.Parallel()
+	for name, format := range map[string]string{"refused by Apply as stale": "opaque", "a scope that the old record lacks": "jwt"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t)
+			reg := orders
+			reg.AccessTokenFormat = format
+			leaked := n.client(t, reg)
+			n.lagging.Store(n.view())
+			reg.Scope += " admin"
+			ctx := context.Background()
+			if _, err := n.registry.Update(ctx, n.world.view(), "default", "orders", &reg, 0); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // two secrets are live at most
+				if _, err := n.registry.RotateSecret(ctx, n.world.view(), "default", "orders", 0, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			scope := "&scope=read"
+			if format == "jwt" {
+				scope = "&scope=admin"
+			}
+			a := n.do(t, "POST", oauthapi.TokenPath, "grant_type=client_credentials"+scope, "Authorization", basicAuth("orders", leaked))
+			a.want(t, 401, "invalid_client")
+		})
+	}
+}
+
 // TestWithoutAQuorum: what needs a write is 503 with Retry-After, what needs none
 // goes on, and an unknown client is no refusal while nobody can tell.
 func TestWithoutAQuorum(t *testing.T) {
