@@ -24,17 +24,19 @@ type Registration struct {
 	AuthSigningAlg      string          `json:"token_endpoint_auth_signing_alg,omitempty"`
 	AudienceIsEndpoint  bool            `json:"assertion_audience_token_endpoint,omitempty"` // old clients; JWT-19
 	JWKS                json.RawMessage `json:"jwks,omitempty"`
-	GrantTypes          []string        `json:"grant_types,omitempty"`
+	JWKSURI             string          `json:"jwks_uri,omitempty"` // refused, with what to do
+	GrantTypes          []string        `json:"grant_types"` // none is not the default: it must be told
 	ResponseTypes       []string        `json:"response_types,omitempty"`
 	RedirectURIs        []string        `json:"redirect_uris,omitempty"`
 	Scope               string          `json:"scope,omitempty"`
 	Resources           []string        `json:"resources,omitempty"` // resource indicators it may name (RFC 8707)
 	Application         string          `json:"application,omitempty"`
-	Introspection       string          `json:"introspection,omitempty"` // "any": every token of the tenant
+	Introspection       string          `json:"introspection,omitempty"` // "own", "audience", "any"
 	AccessTokenFormat   string          `json:"access_token_format,omitempty"`
 	AccessTokenLifetime *Seconds        `json:"access_token_lifetime,omitempty"`
 	UserTokenLifetime   *Seconds        `json:"user_access_token_lifetime,omitempty"`
 	RefreshLifetime     *Seconds        `json:"refresh_token_lifetime,omitempty"`
+	RefreshGrace        *Seconds        `json:"refresh_grace,omitempty"` // 0: none
 	SigningAlg          string          `json:"access_token_signed_response_alg,omitempty"`
 
 	ClientURI       string   `json:"client_uri,omitempty"`
@@ -85,7 +87,7 @@ func FromClient(c *state.Client) *Registered {
 	r := Registration{
 		ClientID: c.GetId(), ClientName: c.GetName(), Enabled: &enabled,
 		AuthMethod: c.GetAuthMethod(), AuthSigningAlg: c.GetAssertionAlg(), AudienceIsEndpoint: c.GetAssertionAudienceTokenEndpoint(),
-		GrantTypes: c.GetGrantTypes(), ResponseTypes: c.GetResponseTypes(), RedirectURIs: c.GetRedirectUris(),
+		GrantTypes: append([]string{}, c.GetGrantTypes()...), ResponseTypes: c.GetResponseTypes(), RedirectURIs: c.GetRedirectUris(),
 		Scope: strings.Join(c.GetScopes(), " "), Resources: c.GetResources(), Application: c.GetApplication(),
 		AccessTokenFormat: c.GetAccessTokenFormat(), AccessTokenLifetime: seconds(c.GetAccessTokenLifetime()),
 		UserTokenLifetime: seconds(c.GetUserAccessTokenLifetime()), RefreshLifetime: seconds(c.GetRefreshTokenLifetime()),
@@ -95,8 +97,17 @@ func FromClient(c *state.Client) *Registered {
 	if len(c.GetJwks()) > 0 {
 		r.JWKS = json.RawMessage(c.GetJwks())
 	}
-	if c.GetIntrospectAny() {
+	switch {
+	case c.GetIntrospectAny():
 		r.Introspection = introspectAny
+	case c.GetIntrospectAudience():
+		r.Introspection = introspectAudience
+	default:
+		r.Introspection = introspectOwn
+	}
+	if c.RefreshGrace != nil {
+		grace := Seconds(c.GetRefreshGrace())
+		r.RefreshGrace = &grace
 	}
 	return &Registered{Registration: r, IssuedAt: c.GetCreatedAt() / 1000, UpdatedAt: c.GetUpdatedAt() / 1000, Generation: c.GetGeneration()}
 }
@@ -168,9 +179,10 @@ func (r *Registration) client(tenant string, old *state.Client, served []oauth.G
 	c.AuthMethod, c.AssertionAlg, c.AssertionAudienceTokenEndpoint, c.Jwks = d.AuthMethod, d.AuthSigningAlg, d.AudienceIsEndpoint, jwks
 	c.Scopes, c.GrantTypes, c.Resources = scopes, d.GrantTypes, d.Resources
 	c.RedirectUris, c.ResponseTypes, c.Application = d.RedirectURIs, d.ResponseTypes, d.Application
-	c.AccessTokenFormat, c.SigningAlg, c.IntrospectAny = d.AccessTokenFormat, d.SigningAlg, d.Introspection == introspectAny
+	c.AccessTokenFormat, c.SigningAlg = d.AccessTokenFormat, d.SigningAlg
+	c.IntrospectAny, c.IntrospectAudience = d.Introspection == introspectAny, d.Introspection == introspectAudience
 	c.AccessTokenLifetime, c.UserAccessTokenLifetime = valueOf(d.AccessTokenLifetime), valueOf(d.UserTokenLifetime)
-	c.RefreshTokenLifetime = valueOf(d.RefreshLifetime)
+	c.RefreshTokenLifetime, c.RefreshGrace = valueOf(d.RefreshLifetime), (*int64)(d.RefreshGrace)
 	c.Uri, c.LogoUri, c.PolicyUri, c.TosUri = d.ClientURI, d.LogoURI, d.PolicyURI, d.TosURI
 	c.Contacts, c.SoftwareId, c.SoftwareVersion = d.Contacts, d.SoftwareID, d.SoftwareVersion
 	return c, nil

@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	introspectAny = "any"
-	formatJWT     = "jwt"
-	formatOpaque  = "opaque"
+	introspectOwn      = "own"      // what it got, and what names it in aud
+	introspectAudience = "audience" // also what is for one of its resources
+	introspectAny      = "any"      // every token of its tenant
+	formatJWT          = "jwt"
+	formatOpaque       = "opaque"
 
 	maxID       = 120         // bytes: ids stand in every token
 	maxText     = 256         // bytes of a name
@@ -26,6 +28,7 @@ const (
 	maxJWKS     = 32 << 10    // bytes
 	maxLifetime = 30 * 86_400 // seconds: of an access token, which nobody looks up again
 	maxRefresh  = 3650 * 86_400
+	maxGrace    = 600 // seconds: a stolen refresh token is of use for as long
 )
 
 // check holds every rule of one member; the first that is broken is the answer.
@@ -67,7 +70,7 @@ func (r *Registration) checkTexts() error {
 		{"software_id", r.SoftwareID}, {"software_version", r.SoftwareVersion},
 	} {
 		if !plain(m.value) {
-			return bad(m.field, "at most %d bytes of UTF-8 without control characters", maxText)
+			return bad(m.field, "at most %d bytes of UTF-8 without control characters, those for the direction of writing among them", maxText)
 		}
 	}
 	if len(r.Contacts) > maxItems || slices.ContainsFunc(r.Contacts, func(s string) bool { return s == "" || !plain(s) }) {
@@ -79,12 +82,20 @@ func (r *Registration) checkTexts() error {
 	return nil
 }
 
+// plain keeps out what makes a text look like another one where people read it, in a
+// log or on a consent page: control characters, line ends, and those that turn the
+// direction of writing (ADM-12).
 func plain(s string) bool {
-	return len(s) <= maxText && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+	return len(s) <= maxText && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
+	})
 }
 
 func (r *Registration) checkMethod() error {
 	const field = "token_endpoint_auth_method"
+	if r.JWKSURI != "" {
+		return bad("jwks_uri", "keys are not fetched from a URL; send them as jwks, and again when they change")
+	}
 	asserts := false
 	switch oauth.AuthMethod(r.AuthMethod) {
 	case oauth.AuthSecretBasic, oauth.AuthSecretPost, oauth.AuthNone:
@@ -228,8 +239,13 @@ func (r *Registration) checkTokens() error {
 	if r.SigningAlg != "" && !slices.Contains([]string{verify.ES256, verify.EdDSA, verify.PS256, verify.RS256}, r.SigningAlg) {
 		return bad("access_token_signed_response_alg", "ES256, EdDSA, PS256 or RS256")
 	}
-	if r.Introspection != "" && r.Introspection != introspectAny {
-		return bad("introspection", "any, or leave it out")
+	switch r.Introspection {
+	case "", introspectOwn, introspectAudience, introspectAny:
+	default:
+		return bad("introspection", "own, audience or any")
+	}
+	if g := r.RefreshGrace; g != nil && (*g < 0 || *g > maxGrace) {
+		return bad("refresh_grace", "0 to %d seconds, as a number or such as \"10s\"; leave it out for the default", maxGrace)
 	}
 	for _, m := range [...]struct {
 		field string

@@ -28,8 +28,8 @@ type Caller struct {
 func (c *Caller) trusted() bool { return c.Client == nil }
 
 // sees tells whether the caller may know anything of a token: a gateway or operator
-// of its tenant; a client that got it, that it is meant for, or that may see all
-// (INT-04).
+// of its tenant; a client that got it, that its aud names, or that is registered to
+// see more (INT-04).
 func (c *Caller) sees(h *held) bool {
 	if c.trusted() {
 		return len(c.Tenants) == 0 || slices.Contains(c.Tenants, h.tenant)
@@ -41,7 +41,7 @@ func (c *Caller) sees(h *held) bool {
 		return true
 	}
 	return slices.ContainsFunc(h.claims.Audience, func(a string) bool {
-		return a == c.Client.GetId() || slices.Contains(c.Client.GetResources(), a)
+		return a == c.Client.GetId() || c.Client.GetIntrospectAudience() && slices.Contains(c.Client.GetResources(), a)
 	})
 }
 

@@ -61,7 +61,9 @@ func TestWhoMaySee(t *testing.T) {
 			sees   bool
 		}{
 			{"the client that got it", tokens.Caller{Client: &state.Client{Tenant: "default", Id: "orders"}}, true},
-			{"the API that it is for, by resource", tokens.Caller{Client: &state.Client{Tenant: "default", Id: "api", Resources: []string{"https://api.example"}}}, true},
+			{"the API that it is for, by resource", tokens.Caller{Client: &state.Client{Tenant: "default", Id: "api", IntrospectAudience: true, Resources: []string{"https://api.example"}}}, true},
+			{"another client that may ask for the same API", tokens.Caller{Client: &state.Client{Tenant: "default", Id: "shop", Resources: []string{"https://api.example"}}}, false},
+			{"an API of another resource", tokens.Caller{Client: &state.Client{Tenant: "default", Id: "api", IntrospectAudience: true, Resources: []string{"https://api.example/"}}}, false},
 			{"the API that it is for, by client id", tokens.Caller{Client: &state.Client{Tenant: "default", Id: "https://api.example"}}, true},
 			{"a client that may see any", tokens.Caller{Client: &state.Client{Tenant: "default", Id: "audit", IntrospectAny: true}}, true},
 			{"another client", tokens.Caller{Client: &state.Client{Tenant: "default", Id: "other"}}, false},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,7 @@ func newClient(c console, dial dialer) *cobra.Command {
 type clientFlags struct {
 	file, name, scope, authMethod, jwksFile string
 	tokenFormat, tokenLifetime, tokenAlg    string
+	introspection                           string
 	grants, redirects, resources, set       []string
 	enabled                                 bool
 }
@@ -43,6 +45,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.tokenFormat, "token-format", "", "jwt or opaque (access_token_format)")
 	fl.StringVar(&f.tokenLifetime, "token-lifetime", "", "lifetime of its access tokens, as 10m or in seconds (access_token_lifetime)")
 	fl.StringVar(&f.tokenAlg, "token-alg", "", "signature of its JWTs: ES256, EdDSA, PS256 or RS256 (access_token_signed_response_alg)")
+	fl.StringVar(&f.introspection, "introspection", "", "tokens that it may introspect: own, audience (also those for its resources) or any (introspection)")
 	fl.StringSliceVar(&f.grants, "grant", nil, "grant types, such as client_credentials (grant_types)")
 	fl.StringSliceVar(&f.redirects, "redirect-uri", nil, "redirect URIs (redirect_uris)")
 	fl.StringSliceVar(&f.resources, "resource", nil, "APIs that it may ask tokens for, RFC 8707 (resources)")
@@ -67,7 +70,7 @@ func (f *clientFlags) members(cmd *cobra.Command, c console) (map[string]any, er
 		value        any
 	}{
 		{"name", "client_name", f.name}, {"scope", "scope", f.scope}, {"auth-method", "token_endpoint_auth_method", f.authMethod},
-		{"token-format", "access_token_format", f.tokenFormat},
+		{"token-format", "access_token_format", f.tokenFormat}, {"introspection", "introspection", f.introspection},
 		{"token-alg", "access_token_signed_response_alg", f.tokenAlg}, {"grant", "grant_types", f.grants},
 		{"redirect-uri", "redirect_uris", f.redirects}, {"resource", "resources", f.resources}, {"enabled", "enabled", f.enabled},
 	} {
@@ -80,7 +83,10 @@ func (f *clientFlags) members(cmd *cobra.Command, c console) (map[string]any, er
 		if err != nil {
 			return nil, usagef("--token-lifetime %q %v", f.tokenLifetime, err)
 		}
-		m["access_token_lifetime"] = int64(d.Seconds())
+		if d%time.Second != 0 {
+			return nil, usagef("--token-lifetime %q is not a whole number of seconds", f.tokenLifetime)
+		}
+		m["access_token_lifetime"] = int64(d / time.Second)
 	}
 	if f.jwksFile != "" {
 		text, err := f.read(c, f.jwksFile)

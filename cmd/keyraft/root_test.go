@@ -84,6 +84,7 @@ func TestExitCodes(t *testing.T) {
 		{"client update x", "nothing to change", 2},
 		{"client create --set x", "is not member=JSON", 2},
 		{"client create --token-lifetime soon", "is not a duration", 2},
+		{"client create --token-lifetime 1500ms", "is not a whole number of seconds", 2},
 		{"client create --file nowhere.json", "name a readable file", 2},
 		{"token revoke", "name one of TOKEN", 2},
 		{"token revoke --client-id a --subject b", "not 2", 2},

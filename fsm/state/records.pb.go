@@ -410,6 +410,8 @@ type Client struct {
 	SoftwareVersion                string                 `protobuf:"bytes,30,opt,name=software_version,json=softwareVersion,proto3" json:"software_version,omitempty"`
 	AssertionAlg                   string                 `protobuf:"bytes,31,opt,name=assertion_alg,json=assertionAlg,proto3" json:"assertion_alg,omitempty"` // token_endpoint_auth_signing_alg; "": any of the key's
 	AssertionAudienceTokenEndpoint bool                   `protobuf:"varint,32,opt,name=assertion_audience_token_endpoint,json=assertionAudienceTokenEndpoint,proto3" json:"assertion_audience_token_endpoint,omitempty"`
+	IntrospectAudience             bool                   `protobuf:"varint,33,opt,name=introspect_audience,json=introspectAudience,proto3" json:"introspect_audience,omitempty"` // where introspect_any is not set; level 1, as the next
+	RefreshGrace                   *int64                 `protobuf:"varint,34,opt,name=refresh_grace,json=refreshGrace,proto3,oneof" json:"refresh_grace,omitempty"`             // seconds; absent: the default, 0: none
 	unknownFields                  protoimpl.UnknownFields
 	sizeCache                      protoimpl.SizeCache
 }
@@ -666,6 +668,20 @@ func (x *Client) GetAssertionAudienceTokenEndpoint() bool {
 		return x.AssertionAudienceTokenEndpoint
 	}
 	return false
+}
+
+func (x *Client) GetIntrospectAudience() bool {
+	if x != nil {
+		return x.IntrospectAudience
+	}
+	return false
+}
+
+func (x *Client) GetRefreshGrace() int64 {
+	if x != nil && x.RefreshGrace != nil {
+		return *x.RefreshGrace
+	}
+	return 0
 }
 
 // OpaqueToken is what is kept of an opaque access token; its key holds the
@@ -1711,7 +1727,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1d\n" +
 	"\n" +
-	"expires_at\x18\x06 \x01(\x03R\texpiresAt\"\xf7\b\n" +
+	"expires_at\x18\x06 \x01(\x03R\texpiresAt\"\xe4\t\n" +
 	"\x06Client\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -1754,7 +1770,10 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"softwareId\x12)\n" +
 	"\x10software_version\x18\x1e \x01(\tR\x0fsoftwareVersion\x12#\n" +
 	"\rassertion_alg\x18\x1f \x01(\tR\fassertionAlg\x12I\n" +
-	"!assertion_audience_token_endpoint\x18  \x01(\bR\x1eassertionAudienceTokenEndpoint\"\x96\x03\n" +
+	"!assertion_audience_token_endpoint\x18  \x01(\bR\x1eassertionAudienceTokenEndpoint\x12/\n" +
+	"\x13introspect_audience\x18! \x01(\bR\x12introspectAudience\x12(\n" +
+	"\rrefresh_grace\x18\" \x01(\x03H\x00R\frefreshGrace\x88\x01\x01B\x10\n" +
+	"\x0e_refresh_grace\"\x96\x03\n" +
 	"\vOpaqueToken\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
@@ -1923,6 +1942,7 @@ func file_fsm_state_records_proto_init() {
 	if File_fsm_state_records_proto != nil {
 		return
 	}
+	file_fsm_state_records_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

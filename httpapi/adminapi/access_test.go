@@ -235,7 +235,7 @@ func TestBodiesAreStrict(t *testing.T) {
 		{"POST", "/admin/v1/revocations"}, {"POST", "/admin/v1/explain"}, {"POST", "/admin/v1/gateways"}, {"POST", "/admin/v1/keys/rotate"},
 		{"POST", "/admin/v1/cluster/members"}, {"POST", "/admin/v1/cluster/join-tokens"}, {"POST", "/admin/v1/cluster/transfer-leader"}, {"POST", "/admin/v1/cluster/gossip-keys/rotate"},
 	} {
-		for _, field := range []string{"id_", "tenant", "secret_hash", "created_at", "global", "roles", "seq", "generation", "updated_at", "client_secret", "refresh_grace"} {
+		for _, field := range []string{"id_", "tenant", "secret_hash", "created_at", "global", "roles", "seq", "generation", "updated_at", "client_secret", "software_statement"} {
 			w.refused(400, "", field, call[0], call[1], `{"`+field+`":1}`)
 		}
 		for _, body := range []string{`[]`, `"x"`, `null`, `{`, `{} {}`, "\xff"} {

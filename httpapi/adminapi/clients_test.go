@@ -43,6 +43,16 @@ func TestClientLifeCycle(t *testing.T) {
 	if lived["access_token_lifetime"] != 600.0 || lived["refresh_token_lifetime"] != 86400.0 {
 		t.Errorf("lives as Go writes them: %v", lived)
 	}
+	graced := w.object(200, "PATCH", "/admin/v1/clients/app", `{"refresh_grace":0,"user_access_token_lifetime":900}`)
+	if grace, there := graced["refresh_grace"]; !there || grace != 0.0 || graced["user_access_token_lifetime"] != 900.0 || graced["refresh_token_lifetime"] != 86400.0 {
+		t.Errorf("no grace is not the default: %v", graced)
+	}
+	graced = w.object(200, "PATCH", "/admin/v1/clients/app", `{"refresh_grace":null}`)
+	if grace, there := graced["refresh_grace"]; there {
+		t.Errorf("null is the default, not %v", grace)
+	}
+	w.refused(400, "invalid_client_metadata", "refresh_grace", "PATCH", "/admin/v1/clients/app", `{"refresh_grace":-1}`)
+	w.refused(400, "invalid_client_metadata", "jwks_uri", "PATCH", "/admin/v1/clients/app", `{"jwks_uri":"https://app.example/jwks"}`)
 	w.refused(400, "invalid_client_metadata", "access_token_lifetime", "PATCH", "/admin/v1/clients/app", `{"access_token_lifetime":"soon"}`)
 	w.refused(400, "invalid_client_metadata", "client_id", "PUT", "/admin/v1/clients/app", `{"client_id":"other"}`)
 	w.refused(400, "invalid_client_metadata", "access_token_format", "PATCH", "/admin/v1/clients/app", `{"access_token_format":"xml"}`)
@@ -53,6 +63,41 @@ func TestClientLifeCycle(t *testing.T) {
 	for _, call := range [][3]string{{"GET", "", ""}, {"PUT", "", `{}`}, {"PATCH", "", `{}`}, {"DELETE", "", ""}, {"POST", "/secret", ""}} {
 		w.refused(404, "not_found", "", call[0], "/admin/v1/clients/app"+call[1], call[2])
 	}
+}
+
+// TestAPatchGrantsNothing: a client that is registered for no grant has none after a
+// patch of something else, and gets no token.
+func TestAPatchGrantsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	made := w.object(201, "POST", "/admin/v1/clients", `{"client_id":"idle","grant_types":[]}`)
+	patched := w.object(200, "PATCH", "/admin/v1/clients/idle", `{"client_name":"Idle"}`)
+	for what, client := range map[string]map[string]any{"made": made, "patched": patched} {
+		if grants, ok := client["grant_types"].([]any); !ok || len(grants) != 0 {
+			t.Errorf("%s: grant_types %v", what, client["grant_types"])
+		}
+	}
+	reset := w.object(200, "PATCH", "/admin/v1/clients/idle", `{"grant_types":null}`)
+	if grants, ok := reset["grant_types"].([]any); !ok || len(grants) != 1 || grants[0] != "client_credentials" {
+		t.Errorf("null is the default: %v", reset["grant_types"])
+	}
+}
+
+func TestIntrospectionIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if made := w.object(201, "POST", "/admin/v1/clients", `{"client_id":"api"}`); made["introspection"] != "own" {
+		t.Errorf("the default: %v", made)
+	}
+	for _, value := range []string{"any", "audience", "own"} {
+		if got := w.object(200, "PATCH", "/admin/v1/clients/api", `{"introspection":"`+value+`"}`); got["introspection"] != value {
+			t.Errorf("%s: %v", value, got)
+		}
+		if got := w.object(200, "PATCH", "/admin/v1/clients/api", `{"client_name":"x"}`); got["introspection"] != value {
+			t.Errorf("%s after another change: %v", value, got)
+		}
+	}
+	w.refused(400, "invalid_client_metadata", "introspection", "PATCH", "/admin/v1/clients/api", `{"introspection":"all"}`)
 }
 
 func TestRotateSecretKeepsTheOneBefore(t *testing.T) {
