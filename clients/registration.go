@@ -25,7 +25,7 @@ type Registration struct {
 	AudienceIsEndpoint  bool            `json:"assertion_audience_token_endpoint,omitempty"` // old clients; JWT-19
 	JWKS                json.RawMessage `json:"jwks,omitempty"`
 	JWKSURI             string          `json:"jwks_uri,omitempty"` // refused, with what to do
-	GrantTypes          []string        `json:"grant_types"` // none is not the default: it must be told
+	GrantTypes          []string        `json:"grant_types"`        // none is not the default: it must be told
 	ResponseTypes       []string        `json:"response_types,omitempty"`
 	RedirectURIs        []string        `json:"redirect_uris,omitempty"`
 	Scope               string          `json:"scope,omitempty"`

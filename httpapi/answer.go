@@ -131,7 +131,7 @@ func (s *Server) writeProtocol(c *fasthttp.RequestCtx, r *request, e *oauth.Erro
 		s.writeOAuth(c, r, e, false)
 		return
 	}
-	writeProblem(c, r, &problem{status: e.Status(), code: string(e.Code()), detail: e.Description()})
+	writeProblem(c, r, &problem{status: e.Status(), code: string(e.Code()), field: e.Field(), detail: e.Description()})
 }
 
 // challengeOf is the WWW-Authenticate value, which no 401 is without (RFC 9110

@@ -44,7 +44,13 @@ func decodeJSON(body []byte, into any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &kind):
-		return badJSON(kind.Field, "a "+kind.Value+" can't stand here; "+wanted(kind.Type))
+		given, _, _ := strings.Cut(kind.Value, " ") // "number 1e400" quotes what was sent
+		if given == "array" || given == "object" {
+			given = "n " + given
+		} else {
+			given = " " + given
+		}
+		return badJSON(kind.Field, "a"+given+" can't stand here; "+wanted(kind.Type))
 	default: // an UnmarshalJSON of the type: its text may quote the value
 		var p *problem
 		if errors.As(err, &p) {

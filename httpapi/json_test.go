@@ -43,6 +43,8 @@ func TestHTT13DecodeJSON(t *testing.T) {
 		{name: "a member twice in another letter case", body: `{"any":{"a":1,"A":2}}`, field: "any.A", detail: "twice"},
 		{name: "a member twice, once escaped", body: `{"client_name":"a","client\u005fname":"b"}`, field: "client_name", detail: "twice"},
 		{name: "a member twice in a raw value", body: `{"raw":{"a":1,"a":2}}`, field: "raw.a", detail: "twice"},
+		{name: "an array for an object", body: `[]`, detail: "an array can't stand here; an object is expected"},
+		{name: "a fraction for a whole number, not quoted back", body: `{"life":1.75}`, field: "life", detail: "a number can't stand here"},
 		{name: "trailing garbage", body: `{} x`, detail: "follows"},
 		{name: "two documents", body: `{}{}`, detail: "follows"},
 		{name: "a comment", body: `{/**/}`, detail: "well-formed"},

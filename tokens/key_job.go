@@ -206,7 +206,7 @@ type Rotated struct {
 // of the old key.
 func (j *KeyJob) Rotate(ctx context.Context, tenant, alg string, emergency bool) (Rotated, error) {
 	if algIndex(alg) < 0 {
-		return Rotated{}, oauth.InvalidRequest.Withf("alg must be one of %v", Algs())
+		return Rotated{}, oauth.InvalidRequest.Withf("alg must be one of %v", Algs()).WithField("alg")
 	}
 	v, next, err := j.successor(ctx, tenant, alg)
 	if err != nil {

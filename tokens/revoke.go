@@ -77,7 +77,7 @@ func (r *Revoker) RevokeTarget(ctx context.Context, v *state.View, tenant string
 			return Revoked{}, err
 		}
 		if h == nil || h.tenant != tenant {
-			return Revoked{}, oauth.InvalidRequest.With("token is not a live access token of this tenant, so there is nothing to revoke")
+			return Revoked{}, oauth.InvalidRequest.With("it is not a live access token of this tenant, so there is nothing to revoke").WithField("token")
 		}
 		target, end = h.claims.JTI, h.claims.Expires+keptLonger
 	case verify.KindClient:
@@ -110,13 +110,13 @@ func (t *Target) Check() error {
 
 // one returns the kind and value of the only member that is set.
 func (t *Target) one() (kind, target string, err error) {
-	count := 0
-	for _, m := range [...]struct{ kind, value string }{
-		{verify.KindToken, t.Token}, {verify.KindClient, t.ClientID}, {verify.KindSubject, t.Subject},
-		{verify.KindApplication, t.Application}, {verify.KindKey, t.KeyID}, {verify.KindRoot, t.Root},
+	count, member := 0, ""
+	for _, m := range [...]struct{ kind, member, value string }{
+		{verify.KindToken, "token", t.Token}, {verify.KindClient, "client_id", t.ClientID}, {verify.KindSubject, "subject", t.Subject},
+		{verify.KindApplication, "application", t.Application}, {verify.KindKey, "key_id", t.KeyID}, {verify.KindRoot, "root", t.Root},
 	} {
 		if m.value != "" {
-			kind, target = m.kind, m.value
+			kind, member, target = m.kind, m.member, m.value
 			count++
 		}
 	}
@@ -124,9 +124,9 @@ func (t *Target) one() (kind, target string, err error) {
 	case count != 1:
 		return "", "", oauth.InvalidRequest.With("give exactly one of token, client_id, subject, application, key_id and root, not empty")
 	case !utf8.ValidString(target) || kind != verify.KindToken && len(target) > maxTarget:
-		return "", "", oauth.InvalidRequest.Withf("the value must be UTF-8 of at most %d bytes", maxTarget)
+		return "", "", oauth.InvalidRequest.Withf("the value must be UTF-8 of at most %d bytes", maxTarget).WithField(member)
 	case t.IssuedBefore < 0:
-		return "", "", oauth.InvalidRequest.With("issued_before must be seconds since 1970, or left out")
+		return "", "", oauth.InvalidRequest.With("seconds since 1970 are needed, or nothing").WithField("issued_before")
 	}
 	return kind, target, nil
 }

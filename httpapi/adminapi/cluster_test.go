@@ -126,7 +126,7 @@ func TestKeys(t *testing.T) {
 	if state[first["kid"].(string)] != "revoked" || state[now["kid"].(string)] != "active" || bytes.Contains(a.body, []byte("sealed")) {
 		t.Errorf("%s", a.body)
 	}
-	w.refused(400, "invalid_request", "", "POST", "/admin/v1/keys/rotate", `{"alg":"none"}`)
+	w.refused(400, "invalid_request", "alg", "POST", "/admin/v1/keys/rotate", `{"alg":"none"}`)
 }
 
 func TestMembers(t *testing.T) {

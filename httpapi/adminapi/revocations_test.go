@@ -60,14 +60,14 @@ func TestRevocationBodies(t *testing.T) {
 		{"none", `{}`, 400, ""},
 		{"an empty subject", `{"subject":""}`, 400, ""},
 		{"issued_before as a string", `{"subject":"alice","issued_before":"1700000000"}`, 400, "issued_before"},
-		{"issued_before negative", `{"subject":"alice","issued_before":-1}`, 400, ""},
+		{"issued_before negative", `{"subject":"alice","issued_before":-1}`, 400, "issued_before"},
 		{"issued_before beyond 2^53", fmt.Sprintf(`{"subject":"alice","issued_before":%d}`, int64(math.MaxInt64)), 400, "issued_before"},
 		{"a client of another tenant", `{"client_id":"theirs"}`, 404, "client_id"},
-		{"a token of another tenant", `{"token":"` + theirs + `"}`, 400, ""},
-		{"a token that is none", `{"token":"abc"}`, 400, ""},
+		{"a token of another tenant", `{"token":"` + theirs + `"}`, 400, "token"},
+		{"a token that is none", `{"token":"abc"}`, 400, "token"},
 		{"the key that signs, up to a moment", `{"key_id":"` + active + `","issued_before":1700000000}`, 400, "issued_before"},
 		{"a key that is not there", `{"key_id":"nobodys"}`, 404, "key_id"},
-		{"an endless subject", `{"subject":"` + strings.Repeat("a", 2000) + `"}`, 400, ""},
+		{"an endless subject", `{"subject":"` + strings.Repeat("a", 2000) + `"}`, 400, "subject"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w.refused(tt.status, "", tt.field, "POST", "/admin/v1/revocations", tt.body)

@@ -12,6 +12,7 @@ type Error struct {
 	code        Code
 	description string
 	challenge   string
+	field       string
 	status      int
 	retryAfter  int
 }
@@ -46,6 +47,17 @@ func (e *Error) RetryAfter() int { return e.retryAfter }
 
 // Challenge is the value of WWW-Authenticate; "" leaves the choice to the edge.
 func (e *Error) Challenge() string { return e.challenge }
+
+// Field is the member or parameter that is wrong; "" names none. A problem document
+// tells it, RFC 6749's answer has no place for it.
+func (e *Error) Field() string { return e.field }
+
+// WithField returns a copy that names a member or parameter, one of ours.
+func (e *Error) WithField(name string) *Error {
+	c := *e
+	c.field = name
+	return &c
+}
 
 // WithStatus returns a copy that is answered with this HTTP status. A value that
 // is no error status is ignored.
