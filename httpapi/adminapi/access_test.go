@@ -96,6 +96,9 @@ func TestAccessTokens(t *testing.T) {
 	w.refused(403, "insufficient_scope", "", "POST", "/admin/v1/revocations", `{"key_id":"k"}`, "Authorization", "Bearer "+good)
 	w.refused(404, "not_found", "", "GET", "/t/acme/admin/v1/clients", "", "Authorization", "Bearer "+good)
 	w.refused(401, "invalid_token", "", "GET", "/admin/v1/clients/ops", "", "Authorization", "Bearer "+w.mint("default", "ops", "keyraft:admin", "orders-api"))
+	w.object(200, "PATCH", "/admin/v1/clients/ops", `{"scope":"read"}`)
+	w.refused(403, "insufficient_scope", "", "GET", "/admin/v1/clients/ops", "", "Authorization", "Bearer "+good)
+	w.object(200, "PATCH", "/admin/v1/clients/ops", `{"scope":"keyraft:admin"}`)
 	w.object(200, "POST", "/admin/v1/revocations", `{"client_id":"ops"}`, "Authorization", "Bearer "+good)
 	w.refused(401, "invalid_token", "", "GET", "/admin/v1/clients/ops", "", "Authorization", "Bearer "+good)
 }

@@ -77,5 +77,9 @@ func (a *api) find(v *state.View, token string) (*principal, error) {
 	if !slices.Contains(strings.Fields(s.Scope), AdminScope) {
 		return nil, oauth.InsufficientScope.With("the token needs the scope " + AdminScope)
 	}
+	// What was taken from the client since ends at once here, and not with its tokens.
+	if c, _ := v.Client(s.Tenant, s.ClientID); !slices.Contains(c.GetScopes(), AdminScope) {
+		return nil, oauth.InsufficientScope.With("the client may have the scope " + AdminScope + " no longer")
+	}
 	return &principal{id: "client " + s.ClientID + " " + s.Subject, tenant: s.Tenant}, nil
 }
