@@ -82,7 +82,7 @@ func (s *Server) fail(c *fasthttp.RequestCtx, r *request, err error) {
 	c.Response.ResetBody()
 	if c.Request.IsBodyStream() { // a Stream route that did not read to the end
 		c.SetConnectionClose()
-		drain(c, r)
+		drain(c, r.bodyOf(c))
 	}
 	var refusal *oauth.Error
 	var p *problem

@@ -1,7 +1,9 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -160,6 +162,24 @@ func TestGateAccepts(t *testing.T) {
 				t.Errorf("status %d, want %d; body %s", got.status, tt.status, got.body)
 			}
 		})
+	}
+}
+
+// TestHTT04TheRefusalIsHeard: by a client that sends the whole of a long malformed body
+// before it looks for an answer, too.
+func TestHTT04TheRefusalIsHeard(t *testing.T) {
+	t.Parallel()
+	s := start(t, httpapi.Config{})
+	for name, body := range map[string]string{
+		"tiny chunks":      strings.Repeat("1\r\na\r\n", 1_000_000) + "0\r\n\r\n",
+		"a huge extension": "3;" + strings.Repeat("e", 6_000_000) + "\r\na=b\r\n0\r\n\r\n",
+	} {
+		conn := dial(t, s.addr)
+		raw := token(body, "Transfer-Encoding: chunked")
+		_, _ = io.WriteString(conn, raw)
+		if got, err := readAnswer(bufio.NewReader(conn), raw); err != nil || got.status != 400 || !got.close {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
 	}
 }
 

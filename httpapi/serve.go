@@ -164,6 +164,7 @@ func (s *Server) readBody(c *fasthttp.RequestCtx, r *request) verdict {
 				return verdict{status: 408, detail: "the request body did not arrive in time"}
 			}
 			if errors.Is(err, errChunks) || errors.Is(err, errTiny) {
+				drain(c, c.RequestBodyStream())
 				return verdict{status: 400, detail: err.Error()}
 			}
 			return verdict{status: 400, detail: "the request body is cut short"}
@@ -184,7 +185,7 @@ func (s *Server) refuse(c *fasthttp.RequestCtx, r *request, v verdict) {
 		c.SetConnectionClose()
 	}
 	if unread && v.status != fasthttp.StatusBadRequest && v.status != fasthttp.StatusRequestTimeout {
-		drain(c, r)
+		drain(c, r.bodyOf(c))
 	}
 	if v.status == fasthttp.StatusMethodNotAllowed {
 		allow := ""
@@ -213,10 +214,10 @@ func refusalCode(status int) string {
 
 // drain reads on for a moment. What it reads is thrown away, and the connection is
 // closed after the answer in any case.
-func drain(c *fasthttp.RequestCtx, r *request) {
-	if stream := r.bodyOf(c); stream != nil {
+func drain(c *fasthttp.RequestCtx, body io.Reader) {
+	if body != nil {
 		_ = c.SetReadDeadline(time.Now().Add(drainTime))
-		_, _ = io.CopyN(io.Discard, stream, drainLimit)
+		_, _ = io.CopyN(io.Discard, body, drainLimit)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyraft/keyraft/fsm"
 	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/httpapi/adminapi"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/tokens"
@@ -35,6 +36,18 @@ func TestGateways(t *testing.T) {
 		t.Errorf("stored: %v", row)
 	}
 	w.refused(409, "exists", "name", "POST", "/admin/v1/gateways", `{"name":"edge1"}`)
+	known := len(w.fsm.View().Gateways())
+	w.mu.Lock()
+	w.before = func(command.Command) { // another node's, between the look and the commit
+		w.Must(t, &command.PutGateway{Gateway: &state.Gateway{Id: "edge9-other", Name: "edge9", Credential: bytes.Repeat([]byte{9}, 32)}})
+	}
+	w.mu.Unlock()
+	w.refused(409, "exists", "name", "POST", "/admin/v1/gateways", `{"name":"edge9"}`, "Idempotency-Key", someKey)
+	if n := len(w.fsm.View().Gateways()); n != known+1 {
+		t.Errorf("%d gateways, want %d", n, known+1)
+	}
+	w.refused(409, "exists", "name", "POST", "/admin/v1/gateways", `{"name":"edge9"}`, "Idempotency-Key", someKey)
+	w.call("DELETE", "/admin/v1/gateways/edge9", "")
 	for body, field := range map[string]string{
 		`{}`: "name", `{"name":""}`: "name", `{"name":"a b"}`: "name", `{"name":"` + strings.Repeat("n", 60) + `"}`: "name",
 		`{"name":"x","tenants":["nobodys"]}`: "tenants", `{"name":"x","tenants":["acme","acme"]}`: "tenants", `{"name":"x","tenants":"acme"}`: "tenants",

@@ -73,8 +73,12 @@ func (a *api) createGateway(r *request) error {
 	if err := a.fresh(r); err != nil { // what this answer hands out must be what the state holds
 		return err
 	}
-	if row, ok := r.view.Gateway(id); !ok || !bytes.Equal(row.GetCredential(), hash[:]) {
+	row, ok := r.view.Gateway(id)
+	if !ok || !bytes.Equal(row.GetCredential(), hash[:]) {
 		return conflict("gone", "Idempotency-Key", "the gateway that this key made is there no more; register one under a new key")
+	}
+	if err := a.firstOfItsName(r, row); err != nil {
+		return err
 	}
 	return r.created(gatewaysPath+"/"+id, struct {
 		ID         string `json:"id"`
@@ -82,6 +86,23 @@ func (a *api) createGateway(r *request) error {
 		Credential string `json:"credential"`
 		GossipKey  string `json:"gossip_key"`
 	}{id, in.Name, credential.Reveal(), base64.StdEncoding.EncodeToString(gossip)})
+}
+
+// firstOfItsName takes g back when another gateway got the name at the same moment, for
+// the state doesn't know that names are unique. Of several the first one stays: each
+// looks after its own commit, so every later one sees it.
+func (a *api) firstOfItsName(r *request, g *state.Gateway) error {
+	for _, other := range r.view.Gateways() {
+		first := other.GetGeneration() < g.GetGeneration() || other.GetGeneration() == g.GetGeneration() && other.GetId() < g.GetId()
+		if other.GetName() != g.GetName() || !first {
+			continue
+		}
+		if _, err := apart(a.Propose)(r.ctx, &command.DeleteGateway{Id: g.GetId()}); err != nil {
+			return err
+		}
+		return conflict("exists", "name", "a gateway of this name was registered at the same moment as "+other.GetId()+"; choose another name, or delete that one")
+	}
+	return nil
 }
 
 func (r *request) checkGateway(name string, tenants []string) error {
@@ -175,7 +196,7 @@ func (a *api) deleteGateway(r *request) error {
 		for _, g := range r.view.Gateways() {
 			if g.GetName() == id {
 				id = g.GetId()
-				break // names are unique, but for two that were made at the same moment
+				break // names are unique
 			}
 		}
 	}
