@@ -95,9 +95,11 @@ func (r *Registry) Update(ctx context.Context, v *state.View, tenant, id string,
 	return r.put(ctx, c, expect, secret)
 }
 
+// UntilNext keeps the secret before until the next rotation.
+const UntilNext time.Duration = -1
+
 // RotateSecret makes a new secret, which is in the answer. The previous one stays
-// good until the next rotation, or for keep if that is positive; one that is older
-// is dropped.
+// good for keep; 0 ends it at once. One that is older is dropped.
 func (r *Registry) RotateSecret(ctx context.Context, v *state.View, tenant, id string, keep time.Duration, expect uint64) (*Registered, error) {
 	old, err := existing(v, tenant, id, &expect)
 	if err != nil {
@@ -106,9 +108,6 @@ func (r *Registry) RotateSecret(ctx context.Context, v *state.View, tenant, id s
 	if !hasSecret(old.GetAuthMethod()) {
 		return nil, bad("token_endpoint_auth_method", "the client has no secret: it uses %s", old.GetAuthMethod())
 	}
-	if keep < 0 {
-		return nil, bad("keep", "how long the previous secret stays good must not be negative")
-	}
 	m, err := r.cfg.Keys.maker(ctx, v)
 	if err != nil {
 		return nil, err
@@ -116,7 +115,7 @@ func (r *Registry) RotateSecret(ctx context.Context, v *state.View, tenant, id s
 	secret, row := m.secret(r.cfg.Now())
 	c := proto.CloneOf(old)
 	c.Secrets = []*state.SecretHash{row}
-	if len(old.GetSecrets()) > 0 {
+	if len(old.GetSecrets()) > 0 && keep != 0 {
 		previous := proto.CloneOf(old.GetSecrets()[0])
 		if keep > 0 {
 			previous.ExpiresAt = r.cfg.Now().Add(keep).UnixMilli()

@@ -82,7 +82,7 @@ func TestTwoSecretsAreLive(t *testing.T) {
 		}
 		return r.Secret()
 	}
-	second := rotate(0)
+	second := rotate(clients.UntilNext)
 	if !k.proves(t, k.view(), "orders", first) || !k.proves(t, k.view(), "orders", second) {
 		t.Error("one of two live secrets is refused")
 	}
@@ -94,6 +94,11 @@ func TestTwoSecretsAreLive(t *testing.T) {
 	if k.proves(t, k.view(), "orders", second) || !k.proves(t, k.view(), "orders", third) {
 		t.Error("a secret with an end outlived it, or took the other one along")
 	}
+	fourth := rotate(0)
+	if k.proves(t, k.view(), "orders", third) || !k.proves(t, k.view(), "orders", fourth) {
+		t.Error("a secret that was to end at once is still taken")
+	}
+	third = fourth
 	for _, wrong := range []string{"", third[:len(third)-1], third + "A", strings.Repeat("a", 5000)} {
 		if k.proves(t, k.view(), "orders", wrong) {
 			t.Errorf("a wrong secret of %d bytes is taken", len(wrong))
@@ -126,7 +131,7 @@ func TestSecretUnderAnIdempotencyKey(t *testing.T) {
 		t.Errorf("the key with another body: %v, want KeyReused", err)
 	}
 	for range 2 { // the first secret goes
-		if _, err := k.registry.RotateSecret(context.Background(), k.view(), "default", one.ClientID, 0, 0); err != nil {
+		if _, err := k.registry.RotateSecret(context.Background(), k.view(), "default", one.ClientID, clients.UntilNext, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -188,7 +193,7 @@ func TestUpdate(t *testing.T) {
 	if _, err := k.registry.Update(ctx, k.view(), "default", "orders", &public, 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.registry.RotateSecret(ctx, k.view(), "default", "orders", 0, 0); !errors.As(err, &field) {
+	if _, err := k.registry.RotateSecret(ctx, k.view(), "default", "orders", clients.UntilNext, 0); !errors.As(err, &field) {
 		t.Errorf("a secret for a public client: %v", err)
 	}
 	back, err := k.registry.Update(ctx, k.view(), "default", "orders", &next, 0)
@@ -214,7 +219,7 @@ func TestRefusalIsCheckedOnceMore(t *testing.T) {
 		t.Error("a client that another node made is refused")
 	}
 	old := k.view()
-	rotated, err := k.registry.RotateSecret(context.Background(), old, "default", "orders", 0, 0)
+	rotated, err := k.registry.RotateSecret(context.Background(), old, "default", "orders", clients.UntilNext, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -272,25 +272,32 @@ func newClientDelete(dial dialer) *cobra.Command {
 
 func newClientRotateSecret(dial dialer) *cobra.Command {
 	var out secretFile
+	var keep string
 	cmd := &cobra.Command{
 		Use:   "rotate-secret ID",
 		Short: "Give a client a new secret; the one before stays good beside it",
 		Long: `Give a client a new secret. A client has two live secrets: the new one and the one
-before it. Roll the new one out, then rotate once more to end the old one.`,
-		Example: "  keyraft client rotate-secret orders\n  keyraft client rotate-secret orders --secret-out orders.secret",
+before it. Roll the new one out, then rotate once more to end the old one, or say with
+--keep how long it stays good. One that has leaked ends at once with --keep 0.`,
+		Example: "  keyraft client rotate-secret orders\n  keyraft client rotate-secret orders --secret-out orders.secret --keep 1h",
 		Args:    named("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, err := dial(cmd)
 			if err != nil {
 				return err
 			}
-			answer, err := api.post(cmd.Context(), clientPath(args[0])+"/secret", nil)
+			var body any
+			if cmd.Flags().Changed("keep") {
+				body = map[string]any{"keep": keep}
+			}
+			answer, err := api.post(cmd.Context(), clientPath(args[0])+"/secret", body)
 			if err != nil {
 				return err
 			}
 			return out.object(api, answer, "client_secret")
 		},
 	}
+	cmd.Flags().StringVar(&keep, "keep", "", "how long the secret before stays good, as 10m or in seconds; 0: no longer (default: until the next rotation)")
 	out.add(cmd, "secret-out", "new secret")
 	return cmd
 }

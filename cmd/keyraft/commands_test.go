@@ -59,6 +59,7 @@ func TestCommands(t *testing.T) {
 		{name: "client delete", args: "client delete orders", method: "DELETE", target: "/admin/v1/clients/orders", status: 204, shows: []string{"deleted orders"}},
 		{name: "client of a tenant", args: "client get orders --tenant acme", method: "GET", target: "/t/acme/admin/v1/clients/orders", answer: clientAnswer, shows: []string{"orders"}},
 		{name: "the default tenant lives at the root", args: "client get orders --tenant default", method: "GET", target: "/admin/v1/clients/orders", answer: clientAnswer, shows: []string{"orders"}},
+		{name: "rotate a leaked secret", args: "client rotate-secret orders --keep 0", method: "POST", target: "/admin/v1/clients/orders/secret", sends: `{"keep":"0"}`, answer: `{"client_id":"orders","client_secret":"n3w"}`, shows: []string{"n3w"}},
 		{name: "rotate secret", args: "client rotate-secret orders", method: "POST", target: "/admin/v1/clients/orders/secret", answer: `{"client_id":"orders","client_secret":"n3w"}`, shows: []string{"n3w"}},
 		{name: "introspect with the admin token", args: "token introspect abc.def", method: "POST", target: "/oauth2/introspect", sends: "token=abc.def", answer: `{"active":true,"sub":"orders"}`, shows: []string{"active  true", "sub     orders"}},
 		{name: "an inactive token fails", args: "token introspect -", stdin: "abc\n", method: "POST", target: "/oauth2/introspect", sends: "token=abc", answer: `{"active":false}`, shows: []string{"active  false"}, code: 1},

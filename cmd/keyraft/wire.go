@@ -248,7 +248,7 @@ func (r *rooms) demoClient(ctx context.Context) (id, secret string, err error) {
 		ClientID: "demo", ClientName: "Demo client of --dev", Scope: "read write",
 	})
 	if errors.Is(err, command.Exists) {
-		made, err = r.registry.RotateSecret(ctx, v, tokens.DefaultTenant, "demo", 0, 0)
+		made, err = r.registry.RotateSecret(ctx, v, tokens.DefaultTenant, "demo", clients.UntilNext, 0)
 	}
 	if err != nil {
 		return "", "", err

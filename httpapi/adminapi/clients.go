@@ -266,14 +266,14 @@ func (a *api) deleteClient(r *request) error {
 
 func (a *api) rotateClientSecret(r *request) error {
 	var in struct {
-		Keep json.RawMessage `json:"keep"` // how long the secret before stays good; absent: until the next rotation
+		Keep json.RawMessage `json:"keep"` // how long the secret before stays good, 0: no longer; absent: until the next rotation
 	}
 	if r.hasBody() {
 		if err := httpapi.DecodeJSON(r.RequestCtx, &in); err != nil {
 			return err
 		}
 	}
-	keep, err := duration("keep", in.Keep, 0)
+	keep, err := duration("keep", in.Keep, clients.UntilNext)
 	if err != nil {
 		return err
 	}

@@ -111,6 +111,13 @@ func TestRotateSecretKeepsTheOneBefore(t *testing.T) {
 		t.Errorf("secrets %v", c.GetSecrets())
 	}
 	w.object(200, "POST", "/admin/v1/clients/app/secret", `{"keep":600}`)
+	for _, none := range []string{`0`, `"0"`, `"0s"`} { // what has leaked ends at once
+		w.object(200, "POST", "/admin/v1/clients/app/secret", `{"keep":`+none+`}`)
+		if c, _ := w.fsm.View().Client("default", "app"); len(c.GetSecrets()) != 1 {
+			t.Errorf("keep %s: %d secrets are left", none, len(c.GetSecrets()))
+		}
+		w.object(200, "POST", "/admin/v1/clients/app/secret", "")
+	}
 	for _, keep := range []string{`"soon"`, `-1`, `null`, `1e9`, `"-5m"`, `{}`, `99999999999`} {
 		w.refused(400, "invalid_request", "keep", "POST", "/admin/v1/clients/app/secret", `{"keep":`+keep+`}`)
 	}

@@ -286,7 +286,7 @@ func TestLaggingNodeAndARotatedSecret(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 { // two secrets are live at most
-				if _, err := n.registry.RotateSecret(ctx, n.world.view(), "default", "orders", 0, 0); err != nil {
+				if _, err := n.registry.RotateSecret(ctx, n.world.view(), "default", "orders", clients.UntilNext, 0); err != nil {
 					t.Fatal(err)
 				}
 			}
