@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyraft/keyraft/cluster/member"
 	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/httpapi/adminapi"
 )
@@ -225,6 +226,31 @@ func TestCursors(t *testing.T) {
 		}
 	}
 	w.refused(400, "invalid_request", "limit", "GET", "/admin/v1/clients?limit=ten", "")
+}
+
+// TestPagesMissNothing: ids of different lengths, of which the state holds the shorter
+// ones first.
+func TestPagesMissNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, id := range []string{"zz", "n1", "n10", "n9"} {
+		w.Must(t, &command.PutTenant{Tenant: &state.Tenant{Id: id}})
+	}
+	var got []string
+	for cursor, first := "", true; first || cursor != ""; first = false {
+		path := "/admin/v1/tenants?limit=1"
+		if cursor != "" {
+			path += "&cursor=" + cursor
+		}
+		p := w.object(200, "GET", path, "")
+		for _, item := range p["items"].([]any) {
+			got = append(got, item.(map[string]any)["id"].(string))
+		}
+		cursor, _ = p["next_cursor"].(string)
+	}
+	if want := "acme default n1 n10 n9 zz"; strings.Join(got, " ") != want {
+		t.Errorf("all pages together: %v, want %s", got, want)
+	}
 }
 
 // TestBodiesAreStrict is ADM-04 for every call that takes one.

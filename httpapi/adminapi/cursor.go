@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -117,7 +118,8 @@ type page[T any] struct {
 	Next  string `json:"next_cursor,omitempty"`
 }
 
-// pageOf cuts a list that is whole in memory; it is ordered by id.
+// pageOf cuts a list that is whole in memory, and puts it into the order of its ids: the
+// state's own is by their length first, in which what follows an id can't be told by it.
 func pageOf[T any](a *api, r *request, list string, all []T, id func(*T) string) (page[T], error) {
 	p := page[T]{Items: []T{}}
 	limit, err := r.limit()
@@ -128,6 +130,7 @@ func pageOf[T any](a *api, r *request, list string, all []T, id func(*T) string)
 	if err != nil {
 		return p, err
 	}
+	slices.SortFunc(all, func(x, y T) int { return strings.Compare(id(&x), id(&y)) })
 	for i := range all {
 		if after != "" && id(&all[i]) <= after {
 			continue

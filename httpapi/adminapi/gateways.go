@@ -167,7 +167,6 @@ func (a *api) listGateways(r *request) error {
 			lines = append(lines, line.with(r.view, &s))
 		}
 	}
-	slices.SortFunc(lines, func(x, y gatewayLine) int { return strings.Compare(x.place(), y.place()) })
 	p, err := pageOf(a, r, "gateways", lines, (*gatewayLine).place)
 	if err != nil {
 		return err
