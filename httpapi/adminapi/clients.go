@@ -3,6 +3,7 @@ package adminapi
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -177,11 +178,11 @@ func (a *api) changeClient(r *request, change func(c *clients.Registered, expect
 		if err != nil {
 			return err
 		}
-		named, err := r.ifMatch(c.Generation)
+		expect, named, err := r.ifMatch(c.Generation)
 		if err != nil {
 			return err
 		}
-		changed, err := change(c, c.Generation)
+		changed, err := change(c, expect)
 		switch {
 		case err == nil:
 			return r.client(fasthttp.StatusOK, changed)
@@ -203,25 +204,29 @@ var errChanged = httpapi.Problem(fasthttp.StatusPreconditionFailed, "preconditio
 func etag(generation uint64) string { return `"` + strconv.FormatUint(generation, 10) + `"` }
 
 // ifMatch compares the request's If-Match with the generation (RFC 9110 §13.1.1,
-// strong comparison). named: the header was there and holds.
-func (r *request) ifMatch(generation uint64) (named bool, err error) {
+// strong comparison) and gives the one that the change may meet; named: the header names
+// it. Under an Idempotency-Key the state compares: a retry of what was done already
+// finds its own change, and gets the answer that was kept.
+func (r *request) ifMatch(generation uint64) (expect uint64, named bool, err error) {
 	header := string(r.Request.Header.Peek(fasthttp.HeaderIfMatch))
-	if header == "" {
-		return false, nil
-	}
-	if header == "*" {
-		return false, nil // whatever there is
+	if header == "" || header == "*" { // whatever there is
+		return generation, false, nil
 	}
 	tags, ok := parseTags(header)
 	if !ok {
-		return false, invalid("If-Match", "send back the ETag as it came, in its quotes")
+		return 0, false, invalid("If-Match", "send back the ETag as it came, in its quotes")
 	}
-	for _, t := range tags {
-		if t == etag(generation) {
-			return true, nil
+	if slices.Contains(tags, etag(generation)) {
+		return generation, true, nil
+	}
+	if _, _, retry := command.KeyFrom(r.ctx); retry {
+		for _, t := range tags {
+			if n, err := strconv.ParseUint(strings.Trim(t, `"`), 10, 64); err == nil && n != 0 {
+				return n, true, nil
+			}
 		}
 	}
-	return false, errChanged
+	return 0, false, errChanged
 }
 
 // parseTags reads a list of entity tags (RFC 9110 §8.8.3); a weak one keeps its W/ and
@@ -243,12 +248,12 @@ func (a *api) deleteClient(r *request) error {
 	var expect uint64 // whichever there is
 	c, err := r.current()
 	if err == nil {
-		named, mismatch := r.ifMatch(c.Generation)
+		tagged, named, mismatch := r.ifMatch(c.Generation)
 		if mismatch != nil {
 			return mismatch
 		}
 		if named {
-			expect = c.Generation
+			expect = tagged
 		}
 	} else if _, _, retry := command.KeyFrom(r.ctx); !retry {
 		return err

@@ -159,6 +159,28 @@ func TestLostUpdate(t *testing.T) {
 	}
 }
 
+// TestIdempotencyKeyWithIfMatch: a retry names the ETag that its own first try has
+// moved on from. It gets the kept answer, a secret included; a change that was never made
+// is refused still.
+func TestIdempotencyKeyWithIfMatch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.object(201, "POST", "/admin/v1/clients", `{"client_id":"app"}`)
+	first := w.call("GET", "/admin/v1/clients/app", "").header.Get("Etag")
+	for _, call := range [][3]string{{"POST", "/secret", ""}, {"PUT", "", `{"client_name":"a"}`}, {"PATCH", "", `{"client_name":"b"}`}, {"DELETE", "", ""}} {
+		now := w.call("GET", "/admin/v1/clients/app", "").header.Get("Etag")
+		headers := []string{"If-Match", now, "Idempotency-Key", someKey + call[0]}
+		one := w.call(call[0], "/admin/v1/clients/app"+call[1], call[2], headers...)
+		two := w.call(call[0], "/admin/v1/clients/app"+call[1], call[2], headers...)
+		if one.status > 299 || two.status != one.status || string(two.body) != string(one.body) {
+			t.Errorf("%s: %d %s, again %d %s", call[0], one.status, one.body, two.status, two.body)
+		}
+		if call[0] != "DELETE" {
+			w.refused(412, "precondition_failed", "If-Match", call[0], "/admin/v1/clients/app"+call[1], call[2], "If-Match", first, "Idempotency-Key", someKey+"late"+call[0])
+		}
+	}
+}
+
 // TestIdempotencyKey is ADM-07 too: the same request again gives one object and the
 // same answer, its secret included.
 func TestIdempotencyKey(t *testing.T) {
