@@ -128,24 +128,31 @@ func (t *table) record(slot uint32) *record {
 	return &t.chunks[i/chunkSize][i%chunkSize]
 }
 
-// find returns the n-th record of this target, counted from 0. There are several
-// only where none contains the others.
-func (s *revset) find(id digest, n int) (record, bool) {
-	t := s.shard(id).table.Load()
-	mask, tag := uint64(len(t.slots)-1), uint32(id[1]>>56)
-	for i := id[1] & mask; ; i = (i + 1) & mask {
-		slot := t.slots[i].Load()
+// search goes through the records of one target. There are several only where none
+// contains the others. It stays in the table that it began in: in the next one they
+// may stand in another order, or without those that have expired.
+type search struct {
+	t  *table
+	id digest
+	at uint64
+}
+
+func (s *revset) search(id digest) search { return search{s.shard(id).table.Load(), id, id[1]} }
+
+// next returns the next record; false behind the last one.
+func (s *search) next() (record, bool) {
+	mask, tag := uint64(len(s.t.slots)-1), uint32(s.id[1]>>56)
+	for {
+		slot := s.t.slots[s.at&mask].Load()
 		if slot == 0 {
 			return record{}, false
 		}
+		s.at++
 		if slot>>indexBits != tag {
 			continue
 		}
-		if r := t.record(slot); r.id == id {
-			if n == 0 {
-				return *r, true
-			}
-			n--
+		if r := s.t.record(slot); r.id == s.id {
+			return *r, true
 		}
 	}
 }

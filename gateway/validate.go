@@ -156,8 +156,8 @@ func (s *revset) revoked(e *entry) bool {
 }
 
 func (s *revset) covers(id digest, t *target, c *verify.Claims) bool {
-	for n := 0; ; n++ {
-		r, ok := s.find(id, n)
+	for of := s.search(id); ; {
+		r, ok := of.next()
 		if !ok {
 			return false
 		}
