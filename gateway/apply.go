@@ -45,7 +45,8 @@ func (g *Gateway) apply(d *wire.Delta, since *uint64) error {
 
 func (g *Gateway) applyLocked(d *wire.Delta, since *uint64) (moved bool, err error) {
 	v := g.view.Load()
-	next := view{epoch: d.Epoch, head: d.Next(), set: v.set, keys: v.keys}
+	next := *v
+	next.epoch, next.head = d.Epoch, d.Next()
 	var adds []*wire.Event
 	var more []verify.Revocation
 	for i := range d.Items {
@@ -58,8 +59,10 @@ func (g *Gateway) applyLocked(d *wire.Delta, since *uint64) (moved bool, err err
 			}
 		case !revocable(e.Kind):
 		case e.IssuedAfter != 0:
+			next.keys.named(e)
 			more = append(more, revocationOf(e))
 		default:
+			next.keys.named(e)
 			adds = append(adds, e)
 		}
 	}
@@ -100,7 +103,8 @@ func (g *Gateway) needsKeys(d *wire.Delta, since uint64) (seq uint64) {
 }
 
 // install publishes a snapshot's revocations, joined with all that was known before.
-func (g *Gateway) install(at wire.Snapshot, set *revset, more []verify.Revocation) error {
+// made is the cluster's clock at the snapshot, in seconds.
+func (g *Gateway) install(at wire.Snapshot, made int64, set *revset, more []verify.Revocation) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v := g.view.Load()
@@ -121,28 +125,35 @@ func (g *Gateway) install(at wire.Snapshot, set *revset, more []verify.Revocatio
 	set.named.Store(set.named.Load() || v.set.named.Load())
 	set.bare.Store(set.bare.Load() || v.set.bare.Load())
 	g.confirmed.Store(true)
-	g.publish(view{epoch: at.Epoch, head: at.Head, set: set, windows: kept, keys: v.keys})
+	g.publish(view{epoch: at.Epoch, head: at.Head, set: set, windows: kept, keys: v.keys, made: made})
 	return nil
 }
 
-// sweep drops what has expired.
+// sweep drops what has expired. That it may have is published first: a token that
+// ended before is not decided by what is left, should the clock be set back.
 func (g *Gateway) sweep() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	over := g.over()
 	next := *g.view.Load()
-	next.set.sweep(g.over())
-	var dropped bool
-	if next.windows, dropped = next.windows.live(g.over()); dropped {
-		g.publish(next)
-	}
+	next.swept = max(next.swept, over)
+	next.windows, _ = next.windows.live(over)
+	g.publish(next)
+	next.set.sweep(over)
 }
+
+// setBack says that the clock was set back behind what was swept by it: then live
+// revocations may have been dropped.
+func (g *Gateway) setBack() bool { return g.over()+nodeKeeps < g.view.Load().swept }
 
 // rewind gives up a position that only the cache file vouched for.
 func (g *Gateway) rewind() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v := g.view.Load()
-	g.publish(view{set: v.set, windows: v.windows, keys: v.keys.unplaced()})
+	next := *v
+	next.epoch, next.head, next.keys = 0, 0, v.keys.unplaced()
+	g.publish(next)
 }
 
 // over is the time up to which expired revocations may be dropped: later by this

@@ -19,7 +19,8 @@ import (
 
 // The cache file:
 //
-//	magic "KRGWC" | version byte 1 | int64 time of writing, seconds since 1970
+//	magic "KRGWC" | version byte 1 | int64 time of writing, seconds since 1970: no
+//	earlier than the time up to which ended revocations were dropped
 //	uint64 epoch | uint64 head | 32 bytes key of the digests
 //	byte 1 when any revocation names an issuer, else 0 | the same for one that does not
 //	uint32 length, key document with the cluster's id (JSON of package wire)
@@ -101,7 +102,7 @@ func (c *cacheFile) view(first *view) (*view, error) {
 	for _, r := range c.records {
 		set.insert(r)
 	}
-	return &view{gen: 1, epoch: c.epoch, head: c.head, set: set, windows: c.windows, keys: keys}, nil
+	return &view{gen: 1, epoch: c.epoch, head: c.head, set: set, windows: c.windows, keys: keys, made: c.written}, nil
 }
 
 // summed hashes what passes through it.
@@ -280,7 +281,7 @@ func (g *Gateway) writeCache(w io.Writer, v *view) error {
 		records = binary.BigEndian.AppendUint32(records, r.expires)
 	})
 	b := append([]byte(nil), cacheMagic...)
-	b = binary.BigEndian.AppendUint64(b, uint64(g.cfg.Clock.Now().Unix()))
+	b = binary.BigEndian.AppendUint64(b, uint64(max(g.cfg.Clock.Now().Unix(), v.swept, v.made)))
 	b = binary.BigEndian.AppendUint64(b, v.epoch)
 	b = binary.BigEndian.AppendUint64(b, v.head)
 	b = append(b, g.cache.hash.key[:]...)

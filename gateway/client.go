@@ -206,8 +206,9 @@ func parseDelta(a *answer) (*wire.Delta, error) {
 }
 
 // snapshot streams all live revocations into put. What put was given counts only
-// when there is no error.
-func (c *client) snapshot(ctx context.Context, node string, put func(*wire.Event) error) (wire.Snapshot, error) {
+// when there is no error. made is the cluster's clock then, in seconds; this machine's
+// when the node doesn't say.
+func (c *client) snapshot(ctx context.Context, clock Clock, node string, put func(*wire.Event) error) (at wire.Snapshot, made int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotLimit)
 	defer cancel()
 	idle := time.AfterFunc(idleLimit, cancel)
@@ -220,13 +221,18 @@ func (c *client) snapshot(ctx context.Context, node string, put func(*wire.Event
 		return req, err
 	})
 	if err != nil {
-		return wire.Snapshot{}, err
+		return at, 0, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return wire.Snapshot{}, fmt.Errorf("the node answered %d", resp.StatusCode)
+		return at, 0, fmt.Errorf("the node answered %d", resp.StatusCode)
 	}
-	return wire.DecodeSnapshot(&busyReader{resp.Body, idle}, put)
+	made = clock.Now().Unix()
+	if told, err := strconv.ParseInt(resp.Header.Get(wire.HeaderClock), 10, 64); err == nil && told > 0 {
+		made = told
+	}
+	at, err = wire.DecodeSnapshot(&busyReader{resp.Body, idle}, put)
+	return at, made, err
 }
 
 // busyReader puts the idle limit off with each read that brings something.

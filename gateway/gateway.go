@@ -46,7 +46,18 @@ type view struct {
 	set         *revset
 	windows     windows
 	keys        *keyring
+	// Revocations that had ended by then (seconds) may be missing here: by this
+	// gateway's clock when it swept, by the cluster's when a node made the snapshot.
+	swept, made int64
 }
+
+// nodeKeeps is how long beyond a token's end a node keeps what revokes it, in
+// seconds: half of what it promises.
+const nodeKeeps = 60
+
+// forgotten says that revocations of a token with this end may be missing: with a
+// clock that was set back, or that is far behind the nodes', it would pass by them.
+func (v *view) forgotten(expires int64) bool { return max(v.swept, v.made) >= expires+nodeKeeps }
 
 // revoked says whether any revocation covers the token.
 func (v *view) revoked(e *entry) bool {

@@ -124,6 +124,18 @@ func (k *keyring) issuer(s *wire.Issuer, name string) (*issuer, error) {
 	return made, nil
 }
 
+// ours stands for every name that the tenant's own issuer has or had, in what is kept
+// of events that name it and of tokens that carry it. It is no URL, so no issuer's name.
+const ours = "resident"
+
+// named puts that in the place of the name in a revocation: JSON tells the issuer as
+// it is called at the time, the token may carry another of its names.
+func (k *keyring) named(e *wire.Event) {
+	if x := k.issuers[e.Issuer]; x != nil && x.manager.Own && x.manager.Tenant == e.Tenant {
+		e.Issuer = ours
+	}
+}
+
 // build makes the match table.
 func (k *keyring) build() (*keyring, error) {
 	managers := make([]match.Manager, 0, len(k.issuers))

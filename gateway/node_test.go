@@ -93,6 +93,14 @@ func (c *testCluster) restore() {
 	c.wake = make(chan struct{})
 }
 
+// forget drops every event, as a cluster does whose clock says that they have ended.
+func (c *testCluster) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.floor = c.head
+	c.events = nil
+}
+
 // compact makes everything up to the head reachable by snapshot alone.
 func (c *testCluster) compact() {
 	c.mu.Lock()
@@ -319,6 +327,7 @@ func (n *testNode) snapshot(w http.ResponseWriter) {
 	events := append([]wire.Event(nil), c.events...)
 	c.mu.Unlock()
 	w.Header().Set("Content-Type", wire.TypeSnapshot)
+	w.Header().Set(wire.HeaderClock, strconv.FormatInt(time.Now().Unix(), 10))
 	_ = wire.EncodeSnapshot(w, c.id, epoch, head, func(yield func(wire.Event, error) bool) {
 		for _, e := range events {
 			if e.Seq <= head && e.Kind != wire.KindKeys && !yield(e, nil) {

@@ -20,6 +20,7 @@ const (
 	hintPause  = 200 * time.Millisecond // between two polls that gossip asked for
 	hintTrust  = 2 * time.Second        // a head that gossip names and the node does not: try another node
 	hintMove   = 10 * time.Second       // between two moves for that reason
+	reloadRest = time.Minute            // between two snapshots because the clock was set back
 )
 
 var (
@@ -46,6 +47,7 @@ type syncer struct {
 	saved       time.Duration // when the cache file was written last
 	saving      time.Duration // how long that took
 	savedHead   uint64
+	reloaded    time.Duration // when a snapshot was loaded because the clock was set back
 }
 
 // hint is a head that gossip named. It is never trusted, only asked for.
@@ -204,6 +206,9 @@ func (s *syncer) follow(ctx context.Context, node string) error {
 			}
 		case <-tick.C:
 			if err := s.better(); err != nil {
+				return err
+			}
+			if err := s.afterSetBack(ctx, node); err != nil {
 				return err
 			}
 			p.start(ctx, true)
@@ -369,13 +374,14 @@ func (s *syncer) load(ctx context.Context, node string) error {
 	g := s.g
 	set, count := newRevset(), 0
 	var more []verify.Revocation
-	at, err := g.client.snapshot(ctx, node, func(e *wire.Event) error {
+	at, made, err := g.client.snapshot(ctx, g.cfg.Clock, node, func(e *wire.Event) error {
 		if !revocable(e.Kind) {
 			return nil
 		}
 		if count++; count > g.cfg.MaxRevocations {
 			return errFull
 		}
+		g.view.Load().keys.named(e)
 		if e.IssuedAfter == 0 {
 			set.add(&g.cache.hash, e)
 			return nil
@@ -400,7 +406,7 @@ func (s *syncer) load(ctx context.Context, node string) error {
 	if err := s.keysAt(ctx, node, at.Epoch, at.Head); err != nil {
 		return err
 	}
-	if err := g.install(at, set, more); err != nil {
+	if err := g.install(at, made, set, more); err != nil {
 		return err
 	}
 	g.counts.snapshots.Add(1)
@@ -408,6 +414,18 @@ func (s *syncer) load(ctx context.Context, node string) error {
 	g.cfg.Logger.Info("snapshot installed", "node", node, "epoch", at.Epoch, "head", at.Head, "revocations", count)
 	g.told()
 	return nil
+}
+
+// afterSetBack loads a snapshot when the clock was set back: what was swept while it
+// was ahead is on the nodes still.
+func (s *syncer) afterSetBack(ctx context.Context, node string) error {
+	now := s.g.cfg.Clock.Boot()
+	if !s.g.setBack() || s.reloaded != 0 && now-s.reloaded < reloadRest {
+		return nil
+	}
+	s.reloaded = now
+	s.g.cfg.Logger.Warn("this machine's clock was set back; loading the snapshot, since revocations may have been dropped early")
+	return s.load(ctx, node)
 }
 
 // worth says whether a head named by gossip is worth a poll now: it lies ahead,

@@ -109,6 +109,10 @@ func (g *Gateway) recheck(e *entry, v *view, now time.Time) (refusal *Refusal, k
 		g.cache.drop(e)
 		return refuse(Expired), true
 	}
+	if v.forgotten(e.claims.Expires) { // a node can still tell of an opaque one
+		g.cache.drop(e)
+		return refuse(Expired), !e.who.Opaque
+	}
 	if e.claims.NotBefore > seconds+skew || e.claims.IssuedAt > seconds+skew {
 		return refuse(NotYetValid), true
 	}
@@ -199,6 +203,9 @@ func (g *Gateway) verify(ctx context.Context, id digest, r *Request, v *view, no
 	if err := t.Check(expect); err != nil {
 		return nil, nil, refuse(reasonOfCheck(err))
 	}
+	if v.forgotten(c.Expires) {
+		return nil, nil, refuse(Expired)
+	}
 	e := g.newEntry(id, r.Token, *c, from.manager)
 	e.claims.issuer, e.claims.key = from, key
 	e.gen.Store(v.gen)
@@ -229,12 +236,15 @@ func reasonOfCheck(err error) Reason {
 // share memory with a request's buffer.
 func (g *Gateway) newEntry(id digest, token string, c verify.Claims, m match.Manager) *entry {
 	c.KeyManager = m.Name
+	if m.Own {
+		c.Issuer = ours
+	}
 	e := &entry{id: id, token: strings.Clone(token), claims: claims{Claims: c}}
 	e.claims.targets = e.claims.space[:0]
 	verify.Targets(&c, func(kind, value string) bool {
 		e.claims.targets = append(e.claims.targets, target{
 			kind: kind, value: value,
-			named: g.cache.hash.target(m.Tenant, m.Issuer, kind, value),
+			named: g.cache.hash.target(m.Tenant, c.Issuer, kind, value),
 			bare:  g.cache.hash.target(m.Tenant, "", kind, value),
 		})
 		return true

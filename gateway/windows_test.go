@@ -200,7 +200,8 @@ func installAll(t *rapid.T, g *Gateway, head uint64, events []wire.Event) {
 	set := newRevset()
 	var more []verify.Revocation
 	for i := range events {
-		e := &events[i]
+		e := new(events[i])
+		g.view.Load().keys.named(e)
 		switch {
 		case !revocable(e.Kind):
 		case e.IssuedAfter != 0:
@@ -209,7 +210,7 @@ func installAll(t *rapid.T, g *Gateway, head uint64, events []wire.Event) {
 			set.add(&g.cache.hash, e)
 		}
 	}
-	if err := g.install(wire.Snapshot{Epoch: 1, Head: head}, set, more); err != nil {
+	if err := g.install(wire.Snapshot{Epoch: 1, Head: head}, time.Now().Unix(), set, more); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -22,26 +22,58 @@ func (v *View) Events(since uint64, fn func(*Event) bool) error {
 
 // Changes calls fn for each live event with seq greater than since, in order,
 // until fn says false, and returns the epoch and head to which that is whole. They
-// may be newer than this view's. A delta or a gateway's snapshot is made of it.
+// may be newer than this view's. A delta is made of it.
 func (v *View) Changes(since uint64, fn func(*Event) bool) (epoch, head uint64, err error) {
-	now, err := v.db.Snapshot()
+	l, err := v.Log()
 	if err != nil {
 		return 0, 0, err
 	}
-	defer func() { _ = now.Close() }()
+	defer l.Close()
+	return l.Epoch, l.Head, l.After(since, fn)
+}
+
+// Log is the event log as it was at one moment, whole up to its head. It holds disk
+// space until it is closed. Safe for concurrent use.
+type Log struct {
+	Epoch, Head uint64
+	Clock       int64 // cluster time then, in milliseconds
+	rows        *storage.Snapshot
+}
+
+// Log takes the event log as it is now: perhaps newer than this view, never older.
+func (v *View) Log() (*Log, error) {
+	now, err := v.db.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{rows: now}
 	raw, err := now.Get(keyCounters)
 	if errors.Is(err, storage.ErrNotFound) {
-		return 0, 0, nil
+		return l, nil
+	}
+	var c Counters
+	if err == nil {
+		c, err = decodeCounters(raw)
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("read the counters: %w", err)
+		l.Close()
+		return nil, fmt.Errorf("read the counters: %w", err)
 	}
-	c, err := decodeCounters(raw)
-	if err != nil || since >= c.Head {
-		return c.Epoch, c.Head, err
-	}
-	return c.Epoch, c.Head, now.Scan(eventKey(since+1), eventKey(c.Head+1), eachEvent(fn))
+	l.Epoch, l.Head, l.Clock = c.Epoch, c.Head, c.Clock
+	return l, nil
 }
+
+// After calls fn for each event with seq greater than since, in order, until fn says
+// false.
+func (l *Log) After(since uint64, fn func(*Event) bool) error {
+	if since >= l.Head {
+		return nil
+	}
+	return l.rows.Scan(eventKey(since+1), eventKey(l.Head+1), eachEvent(fn))
+}
+
+// Close lets the store forget this moment.
+func (l *Log) Close() { _ = l.rows.Close() }
 
 func eachEvent(fn func(*Event) bool) func(key, value []byte) error {
 	return func(_, value []byte) error {

@@ -53,6 +53,11 @@ const (
 	HeaderBound    = "X-Keyraft-Bound-Ms"  // oldest head that may decide, milliseconds
 )
 
+// HeaderClock comes with a snapshot: the cluster's clock then, seconds since 1970.
+// Revocations that had ended by it may be missing, so a gateway whose own clock is
+// behind must not take a token that ended two minutes before it.
+const HeaderClock = "X-Keyraft-Clock"
+
 // KindKeys is the event that says: the verification keys of this issuer are now
 // those in Data (a JWKS). With empty Data it only says that they changed.
 const KindKeys = "keys"

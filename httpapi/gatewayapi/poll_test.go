@@ -390,6 +390,32 @@ func TestSnapshotIsWhole(t *testing.T) {
 	}
 }
 
+// TestSnapshotOfALaggingViewLeavesNothingOut: a revocation that was widened since the
+// view lies above that view's head under another seq; the snapshot has it, and names a
+// head that it is whole at, and the clock by which others have ended.
+func TestSnapshotOfALaggingViewLeavesNothingOut(t *testing.T) {
+	t.Parallel()
+	n := start(newWorld(t), options{})
+	cred := n.gateway("g1")
+	n.revoke("default", "c1")
+	n.revoke("default", "c2")
+	lag := n.fsm.View()
+	n.lagging.Store(lag)
+	n.revoke("default", "c1")
+	a := n.get(cred, "/gateway/v1/revocations/snapshot")
+	var targets []string
+	at, err := wire.DecodeSnapshot(bytes.NewReader(a.body), func(e *wire.Event) error {
+		targets = append(targets, e.Target)
+		return nil
+	})
+	if err != nil || strings.Join(targets, " ") != "c2 c1" || at.Head != lag.Head()+1 {
+		t.Errorf("%+v holds %v (%v); the view's head is %d", at, targets, err, lag.Head())
+	}
+	if got, want := a.header.Get(wire.HeaderClock), fmt.Sprint(n.fsm.View().Clock()/1000); got != want {
+		t.Errorf("clock %q, want %q", got, want)
+	}
+}
+
 func TestPagesAreTruncatedAndGoOn(t *testing.T) {
 	t.Parallel()
 	n := start(newWorld(t), options{deps: func(d *gatewayapi.Deps) { d.PageItems = 7 }})

@@ -3,6 +3,7 @@ package gatewayapi
 import (
 	"io"
 	"iter"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,8 +22,7 @@ const (
 )
 
 // snapshot answers GET /gateway/v1/revocations/snapshot: all live revocations that the
-// gateway may see, as wire's stream. What is replaced while it runs lies above its
-// head, where the next poll finds it.
+// gateway may see, as wire's stream. It is whole at the head that it names.
 func (a *api) snapshot(c *fasthttp.RequestCtx, _ *state.View) error {
 	who, v, err := a.published(c)
 	if err != nil {
@@ -37,13 +37,20 @@ func (a *api) snapshot(c *fasthttp.RequestCtx, _ *state.View) error {
 		return oauth.Code("too_many_requests").With("too many snapshots are being sent; try again shortly, or another node").
 			WithStatus(fasthttp.StatusTooManyRequests).WithRetryAfter(2)
 	}
+	log, err := v.Log() // not v: what it misses may have been replaced in the meantime
+	if err != nil {
+		a.Pollers.endSnapshot()
+		return oauth.TemporarilyUnavailable.With("the state was replaced a moment ago, or this node stops; try again").WithRetryAfter(1)
+	}
+	c.Response.Header.Set(wire.HeaderClock, strconv.FormatInt(log.Clock/1000, 10))
 	cluster, _ := v.Cluster()
 	out, in := io.Pipe()
 	body := &streamed{PipeReader: out, done: make(chan struct{})}
 	go func() { // ends when the stream does, or when Close takes the reader away
 		defer close(body.done)
 		defer a.Pollers.endSnapshot()
-		_ = in.CloseWithError(wire.EncodeSnapshot(in, cluster.GetId(), v.Epoch(), v.Head(), live(v, who)))
+		defer log.Close()
+		_ = in.CloseWithError(wire.EncodeSnapshot(in, cluster.GetId(), log.Epoch, log.Head, live(log, who)))
 	}()
 	c.SetBodyStream(body, -1)
 	return nil
@@ -63,15 +70,12 @@ func (s *streamed) Close() error {
 	return err
 }
 
-// live are the revocations up to v's head that who may see.
-func live(v *state.View, who *caller) iter.Seq2[wire.Event, error] {
+// live are the revocations of a log that who may see.
+func live(log *state.Log, who *caller) iter.Seq2[wire.Event, error] {
 	const kinds = "," + revocationKinds + ","
 	return func(yield func(wire.Event, error) bool) {
 		more := true
-		_, _, err := v.Changes(0, func(e *state.Event) bool {
-			if e.GetSeq() > v.Head() {
-				return false
-			}
+		err := log.After(0, func(e *state.Event) bool {
 			if who.sees(e.GetTenant()) && strings.Contains(kinds, ","+e.GetKind()+",") {
 				more = yield(eventOf(e), nil)
 			}
