@@ -37,7 +37,7 @@ func newKit(t testing.TB, rotation tokens.KeyJobConfig) *kit {
 	k.minter, errs[0] = tokens.NewMinter(k.keys, "n1")
 	k.opaque, errs[1] = tokens.NewOpaque(k.minter, k.shared, w.Propose)
 	k.intro, errs[2] = tokens.NewIntrospector(tokens.IntrospectorConfig{Signing: k.keys, Shared: k.shared, Now: w.now, Absent: absent})
-	k.revoke, errs[3] = tokens.NewRevoker(k.intro, w.Propose)
+	k.revoke, errs[3] = tokens.NewRevoker(k.intro, w.View, w.Propose)
 	rotation.View, rotation.Propose, rotation.Ring, rotation.Now = w.View, w.Propose, w.ring, w.now
 	k.job, errs[4] = tokens.NewKeyJob(rotation)
 	if err := errors.Join(errs[:]...); err != nil {

@@ -16,16 +16,17 @@ import (
 // Revoker takes tokens back.
 type Revoker struct {
 	tokens  *Introspector
+	view    func(ctx context.Context, f state.Freshness) (*state.View, error)
 	propose command.Propose
 	now     func() time.Time
 }
 
 // NewRevoker makes a Revoker that recognises tokens as the introspector does.
-func NewRevoker(tokens *Introspector, propose command.Propose) (*Revoker, error) {
-	if tokens == nil || propose == nil {
-		return nil, errors.New("tokens: the revoker needs an introspector and a way to propose")
+func NewRevoker(tokens *Introspector, view func(context.Context, state.Freshness) (*state.View, error), propose command.Propose) (*Revoker, error) {
+	if tokens == nil || view == nil || propose == nil {
+		return nil, errors.New("tokens: the revoker needs an introspector, views and a way to propose")
 	}
-	return &Revoker{tokens: tokens, propose: propose, now: tokens.cfg.Now}, nil
+	return &Revoker{tokens: tokens, view: view, propose: propose, now: tokens.cfg.Now}, nil
 }
 
 // Revoke takes one token back for the client that it was issued to (RFC 7009). It
@@ -69,33 +70,62 @@ func (r *Revoker) RevokeTarget(ctx context.Context, v *state.View, tenant string
 	if err != nil {
 		return Revoked{}, err
 	}
-	end := moment(r.now, v) + keptLonger
-	switch kind {
-	case verify.KindToken:
-		h, err := r.tokens.find(v, target)
-		if err != nil {
-			return Revoked{}, err
-		}
-		if h == nil || h.tenant != tenant {
-			return Revoked{}, oauth.InvalidRequest.With("it is not a live access token of this tenant, so there is nothing to revoke").WithField("token")
-		}
-		target, end = h.claims.JTI, h.claims.Expires+keptLonger
-	case verify.KindClient:
-		end += r.longestOf(v, tenant, target)
-	default:
-		end += tenantLongest(v, tenant)
+	if kind != verify.KindToken {
+		return r.revokeAll(ctx, v, tenant, kind, target, t.IssuedBefore)
 	}
-	return r.revoke(ctx, tenant, kind, target, t.IssuedBefore, end)
+	h, err := r.tokens.find(v, target)
+	if err != nil {
+		return Revoked{}, err
+	}
+	if h == nil || h.tenant != tenant {
+		return Revoked{}, oauth.InvalidRequest.With("it is not a live access token of this tenant, so there is nothing to revoke").WithField("token")
+	}
+	return r.revoke(ctx, tenant, kind, h.claims.JTI, t.IssuedBefore, h.claims.Expires+keptLonger)
 }
 
-// longestOf counts with the whole tenant where the client is gone or new here.
-func (r *Revoker) longestOf(v *state.View, tenant, id string) int64 {
-	client, ok := v.Client(tenant, id)
-	if !ok {
-		return tenantLongest(v, tenant)
+// widenings bounds how often a revocation is made longer because lifetimes grew while
+// it was made.
+const widenings = 4
+
+// revokeAll revokes what may be many tokens, for as long as the longest of them can
+// live. A longer life may have been allowed, and a token of it issued, between the
+// view that v is and the moment at which the revocation was applied: then it is made
+// longer before anybody is told that it stands (G11).
+func (r *Revoker) revokeAll(ctx context.Context, v *state.View, tenant, kind, target string, before int64) (done Revoked, err error) {
+	for n := range widenings {
+		end := moment(r.now, v) + longestOf(v, tenant, kind, target) + keptLonger
+		if done, err = r.revoke(again(ctx, n), tenant, kind, target, before, end); err != nil {
+			return Revoked{}, err
+		}
+		if v, err = r.view(ctx, state.Stale); err != nil { // it holds what was just committed
+			return Revoked{}, err
+		}
+		row, ok := v.Revocation(tenant, "", kind, target, before)
+		if !ok || row.ExpiresAt >= v.Clock()/1000+longestOf(v, tenant, kind, target)+keptLonger/2 {
+			return done, nil
+		}
 	}
-	t, _ := v.Tenant(tenant)
-	return clientLongest(t, client)
+	return done, nil
+}
+
+// again gives the n-th repetition under one Idempotency-Key a key of its own.
+func again(ctx context.Context, n int) context.Context {
+	key, body, ok := command.KeyFrom(ctx)
+	if !ok || n == 0 {
+		return ctx
+	}
+	key[len(key)-1] ^= byte(n)
+	return command.WithKey(ctx, key, body)
+}
+
+// longestOf is the longest life of what a revocation of that kind covers: of one
+// client's tokens, or of the whole tenant's, also where the client is gone or new here.
+func longestOf(v *state.View, tenant, kind, target string) int64 {
+	if client, ok := v.Client(tenant, target); ok && kind == verify.KindClient {
+		t, _ := v.Tenant(tenant)
+		return clientLongest(t, client)
+	}
+	return tenantLongest(v, tenant)
 }
 
 // maxTarget bounds a target, in bytes; a token is longer and has its own bound.

@@ -126,7 +126,7 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	r.registry = registry
 	opaque, err1 := tokens.NewOpaque(minter, r.shared, s.propose)
-	revoker, err2 := tokens.NewRevoker(introspector, s.propose)
+	revoker, err2 := tokens.NewRevoker(introspector, s.view, s.propose)
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}

@@ -223,11 +223,6 @@ func (b *Batch) PutEvent(e *Event) uint64 {
 // since whoever missed it gets the later one.
 func (b *Batch) DeleteEvent(seq uint64) { b.delete(eventKey(seq)) }
 
-// Revocation returns the row of a target in the class that issuedBefore names.
-func (b *Batch) Revocation(tenant, issuer, kind, target string, issuedBefore int64) (Revocation, bool) {
-	return b.revocation(revocationKey(tenant, issuer, kind, target, issuedBefore))
-}
-
 func revocationKey(tenant, issuer, kind, target string, issuedBefore int64) []byte {
 	class := classAll
 	if issuedBefore != 0 {

@@ -243,6 +243,11 @@ func (v *View) revocation(key []byte) (Revocation, bool) {
 	return revocationOf(row), true
 }
 
+// Revocation returns the row of a target in the class that issuedBefore names.
+func (v *View) Revocation(tenant, issuer, kind, target string, issuedBefore int64) (Revocation, bool) {
+	return v.revocation(revocationKey(tenant, issuer, kind, target, issuedBefore))
+}
+
 // covers compares heads: a revocation covers what was decided before its seq,
 // whatever any clock says. A moment counts only where one was named.
 func (r Revocation) covers(head uint64, iat int64) bool {

@@ -70,7 +70,7 @@ func newKeyed(t *testing.T) *keyed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	revoker, err := tokens.NewRevoker(introspector, k.Propose)
+	revoker, err := tokens.NewRevoker(introspector, k.View, k.Propose)
 	if err != nil {
 		t.Fatal(err)
 	}

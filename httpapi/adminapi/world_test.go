@@ -160,7 +160,7 @@ func (w *world) serve() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	revoker, err := tokens.NewRevoker(introspector, w.Propose)
+	revoker, err := tokens.NewRevoker(introspector, w.View, w.Propose)
 	if err != nil {
 		w.t.Fatal(err)
 	}

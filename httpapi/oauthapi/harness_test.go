@@ -79,7 +79,7 @@ func build(t testing.TB, w *world) *node {
 		Signing: n.keys, Shared: shared, Now: w.now, Absent: func(err error) bool { return errors.Is(err, storage.ErrNotFound) },
 	})
 	errs[4] = err
-	revoker, err := tokens.NewRevoker(intro, w.Propose)
+	revoker, err := tokens.NewRevoker(intro, w.View, w.Propose)
 	errs[5] = err
 	n.pipeline, errs[6] = grants.New(grants.Config{
 		Clients: auth, Keys: n.keys, Minter: minter, Opaque: opaque, View: w.View, Now: w.now,
