@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/keyraft/keyraft/cluster/gossip"
@@ -126,10 +127,16 @@ func (g *Gateway) gossipSeeds() []string {
 	return nil
 }
 
-// addresses are the API addresses that gossip names. Our credential goes there,
-// so they are taken only where the server has to prove who it is (TLS), or on
-// this machine.
+// addresses are the API addresses that gossip names. Our credential goes there, and
+// what comes back is believed, so they are taken only where the server must prove with
+// a certificate of a CA of the operator's own who it is (with the system's roots
+// anybody can, for a name of his own), or on this machine where the nodes are on it.
 func (g *Gateway) addresses(members []member.Info) []string {
+	own := g.cfg.TLS != nil && g.cfg.TLS.RootCAs != nil
+	local := slices.ContainsFunc(g.cfg.Nodes, func(n string) bool {
+		u, err := url.Parse(n)
+		return err == nil && loopback(u)
+	})
 	var urls []string
 	for _, m := range members {
 		if m.Kind != member.KindNode || m.APIAddr == "" {
@@ -139,9 +146,14 @@ func (g *Gateway) addresses(members []member.Info) []string {
 		if err != nil || u.Host == "" {
 			continue
 		}
-		if ip := net.ParseIP(u.Hostname()); u.Scheme == "https" || ip != nil && ip.IsLoopback() {
+		if u.Scheme == "https" && own || local && loopback(u) {
 			urls = append(urls, u.String())
 		}
 	}
 	return urls
+}
+
+func loopback(u *url.URL) bool {
+	ip := net.ParseIP(u.Hostname())
+	return ip != nil && ip.IsLoopback()
 }

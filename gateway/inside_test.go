@@ -7,6 +7,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -15,6 +17,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/keyraft/keyraft/cluster/member"
 	"github.com/keyraft/keyraft/gateway/wire"
 	"github.com/keyraft/keyraft/tokens/verify"
 )
@@ -337,6 +340,37 @@ func TestRevocationOutlivesTheToken(t *testing.T) {
 	}
 	if g.view.Load().set.len() != 0 {
 		t.Error("the revocation is never dropped")
+	}
+}
+
+// TestGossipNamesNoStranger is the rest of G8: whoever holds the gossip key names a
+// server of his own, with a certificate that the whole world believes. It gets no
+// credential, and is not asked for revocations.
+func TestGossipNamesNoStranger(t *testing.T) {
+	t.Parallel()
+	members := []member.Info{
+		{ID: "x1", Kind: member.KindNode, APIAddr: "stranger.example:443"},
+		{ID: "x2", Kind: member.KindNode, APIAddr: "127.0.0.1:9"},
+		{ID: "x3", Kind: member.KindGateway, APIAddr: "127.0.0.1:10"},
+		{ID: "x4", Kind: member.KindNode},
+	}
+	own := &tls.Config{RootCAs: x509.NewCertPool()}
+	for _, tt := range []struct {
+		node string
+		tls  *tls.Config
+		want string
+	}{
+		{"https://n1.example", nil, ""},
+		{"https://n1.example", &tls.Config{}, ""},
+		{"https://n1.example", own, "https://stranger.example:443 https://127.0.0.1:9"},
+		{"http://n1.example", nil, ""},
+		{"http://127.0.0.1:1", nil, "http://127.0.0.1:9"},
+		{"https://127.0.0.1:1", nil, "https://127.0.0.1:9"},
+	} {
+		g, _ := quietGateway(t, func(c *Config) { c.Nodes, c.TLS = []string{tt.node}, tt.tls })
+		if got := strings.Join(g.addresses(members), " "); got != tt.want {
+			t.Errorf("with %s and TLS %v: %q, want %q", tt.node, tt.tls != nil, got, tt.want)
+		}
 	}
 }
 

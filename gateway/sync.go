@@ -122,18 +122,20 @@ type polls struct {
 	node    string
 	results chan polled // room for both: a send never waits
 	running int
-	probing bool
+	probing bool // the short one is under way
+	waiting bool // the long one is
 }
 
 // start asks; the goroutine ends with ctx, and drain waits for it.
 func (p *polls) start(ctx context.Context, probe bool) {
-	s, wait := p.s, pollWait
+	s, wait, already := p.s, pollWait, &p.waiting
 	if probe {
-		if p.probing {
-			return
-		}
-		p.probing, wait = true, 0
+		wait, already = 0, &p.probing
 	}
+	if *already {
+		return
+	}
+	*already = true
 	p.running++
 	epoch, since, known := s.epoch, s.since, s.known
 	s.g.counts.polls.Add(1)
@@ -148,18 +150,25 @@ func (p *polls) ended(ctx context.Context, r polled) error {
 	p.running--
 	if r.probe {
 		p.probing = false
+	} else {
+		p.waiting = false
 	}
 	more, err := p.s.take(ctx, p.node, r)
 	if err != nil {
 		return err
 	}
-	if !r.probe {
-		p.start(ctx, false)
+	if !r.probe && (p.s.since != r.since || p.s.epoch != r.epoch || p.s.g.waited(r.answer)) {
+		p.start(ctx, false) // else the node doesn't let it wait: the next tick is soon enough
 	}
 	if more {
 		p.start(ctx, true)
 	}
 	return nil
+}
+
+// waited says that an answer was long enough on its way to have been waited for.
+func (g *Gateway) waited(a *answer) bool {
+	return g.cfg.Clock.elapsed(a.sent, g.cfg.Clock.Now()) >= g.cfg.pace.probe
 }
 
 func (p *polls) drain() {
@@ -212,6 +221,7 @@ func (s *syncer) follow(ctx context.Context, node string) error {
 				return err
 			}
 			p.start(ctx, true)
+			p.start(ctx, false)
 		case h := <-s.kick:
 			if s.worth(h) {
 				p.start(ctx, true)

@@ -526,3 +526,34 @@ func TestRunTwiceIsRefused(t *testing.T) {
 		t.Error("taken")
 	}
 }
+
+// TestANodeThatDoesNotLetPollsWait is asked with long polls as often as with short
+// ones, no oftener: it answers each at once with no news, as a proxy with a cache would.
+func TestANodeThatDoesNotLetPollsWait(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	n := c.start()
+	var long, short atomic.Int64
+	n.answer(func(_ http.ResponseWriter, r *http.Request) bool {
+		q := r.URL.Query()
+		switch q.Get("wait") {
+		case "0s":
+			short.Add(1)
+		case "30s":
+			long.Add(1)
+			q.Set("wait", "0s")
+			r.URL.RawQuery = q.Encode()
+		}
+		return false
+	})
+	cfg := c.config(n)
+	cfg.Hurry()
+	g, _ := run(t, cfg)
+	synced(t, g, c)
+	until(t, "twenty long polls", func() bool { return long.Load() >= 20 })
+	if l, s := long.Load(), short.Load(); l > s+2 {
+		t.Errorf("%d long polls beside %d short ones", l, s)
+	}
+	c.revoke("client", "orders")
+	synced(t, g, c)
+}

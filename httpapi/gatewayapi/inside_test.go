@@ -1,10 +1,14 @@
 package gatewayapi
 
 import (
+	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyraft/keyraft/fsm/state"
 )
 
 func FuzzPosition(f *testing.F) {
@@ -42,6 +46,68 @@ func FuzzKinds(f *testing.F) {
 		again, err := parseKinds(kinds)
 		if err != nil || again != kinds || strings.Contains(kinds, ",,") {
 			t.Errorf("%q gives %q, that %q (%v)", s, kinds, again, err)
+		}
+	})
+}
+
+// TestAFullGatewayTakesNobodyElsesPlace: a gateway whose instances all poll has none
+// to forget, and whoever polls without a name is none of them.
+func TestAFullGatewayTakesNobodyElsesPlace(t *testing.T) {
+	t.Parallel()
+	p, err := NewPollers(PollersConfig{
+		View:  func(context.Context, state.Freshness) (*state.View, error) { return nil, errors.New("no view") },
+		Nodes: func() []string { return nil },
+		Ask:   func(context.Context, string, string, []byte) ([]byte, error) { return nil, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll := func(gateway, instance string) *visit {
+		return p.arrived(&caller{gateway: gateway}, &question{instance: instance}, "127.0.0.1")
+	}
+	poll("", "").done()
+	var first *visit
+	for i := range maxInstances {
+		if v := poll("g", strconv.Itoa(i)); i == 0 {
+			first = v
+		}
+	}
+	poll("g", "one more")
+	if p.known[instanceKey{}] == nil {
+		t.Error("somebody else was forgotten")
+	}
+	first.done()
+	poll("g", "the last")
+	if p.known[instanceKey{"g", "0"}] != nil || p.known[instanceKey{"g", "the last"}] == nil {
+		t.Error("the silent instance was not the one to go")
+	}
+}
+
+// TestAccept is RFC 9110 §12.5.1, as far as two forms need it.
+func TestAccept(t *testing.T) {
+	t.Parallel()
+	for accept, proto := range map[string]bool{
+		"": false, "*/*": false, "application/*": false, "text/html": false, "application/json": false,
+		"application/x-protobuf": true, "Application/X-Protobuf": true, "application/x-protobuf;q=0.5": true,
+		"application/x-protobuf;q=0, application/json": false, "application/x-protobuf;q=0": false,
+		"application/json, application/x-protobuf": false, "application/x-protobuf, application/json": true,
+		"application/json;q=0.1, application/x-protobuf": true, "application/x-protobuf;q=0.4,application/json;q=0.5": false,
+		"application/x-protobuffer": false, "text/plain;application/x-protobuf": false, "application/x-protobuf; Q = 0": false,
+		"application/x-protobuf;q=NaN": false, "application/x-protobuf;v=1;q=1.0": true, " application/x-protobuf ;q=2": false,
+		"application/json;q=0, */*": false,
+	} {
+		if got := prefersProto(accept); got != proto {
+			t.Errorf("%q: the compact form %v, want %v", accept, got, proto)
+		}
+	}
+}
+
+func FuzzAccept(f *testing.F) {
+	f.Add("application/x-protobuf;q=0.5, application/json;q=0.4")
+	f.Add(";;,=,q=")
+	f.Fuzz(func(t *testing.T, accept string) {
+		if prefersProto(accept) && !strings.Contains(strings.ToLower(accept), "application/x-protobuf") {
+			t.Errorf("%q gives the compact form", accept)
 		}
 	})
 }

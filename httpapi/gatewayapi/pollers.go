@@ -127,7 +127,7 @@ func (p *Pollers) makeRoom(gateway string) {
 			oldest, since = key, x.seen
 		}
 	}
-	if count >= maxInstances {
+	if count >= maxInstances && !since.IsZero() { // else all of them have a poll under way
 		delete(p.known, oldest)
 	}
 }

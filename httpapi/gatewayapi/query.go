@@ -1,6 +1,7 @@
 package gatewayapi
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -55,7 +56,7 @@ func parseQuestion(c *fasthttp.RequestCtx) (*question, error) {
 	if !instanceName(q.instance) {
 		return nil, bad("instance", "up to 64 letters, digits, '-', '_' and '.'")
 	}
-	q.proto = prefersProto(string(c.Request.Header.Peek(fasthttp.HeaderAccept)))
+	q.proto = prefersProto(string(bytes.Join(c.Request.Header.PeekAll(fasthttp.HeaderAccept), []byte(","))))
 	return q, q.failure(string(c.Request.Header.Peek(wire.HeaderFailMode)), string(c.Request.Header.Peek(wire.HeaderBound)))
 }
 
@@ -123,10 +124,40 @@ func instanceName(s string) bool {
 	return len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
 }
 
-// prefersProto tells whether the compact form is named before JSON.
+// prefersProto tells whether Accept (RFC 9110 §12.5.1) ranks the compact form above
+// JSON; of two that it ranks alike the one that is named first is taken, and JSON
+// where neither is named. Only the whole name of a type counts for the compact form:
+// who says no more than "anything" gets JSON.
 func prefersProto(accept string) bool {
-	proto, plain := strings.Index(accept, wire.TypeProto), strings.Index(accept, wire.TypeJSON)
-	return proto >= 0 && (plain < 0 || proto < plain)
+	proto, plain := -1, -1
+	first := false // the compact form is named before JSON
+	for part := range strings.SplitSeq(accept, ",") {
+		name, params, _ := strings.Cut(part, ";")
+		switch strings.ToLower(strings.Trim(name, " \t")) {
+		case wire.TypeProto:
+			proto, first = weight(params), plain < 0
+		case wire.TypeJSON:
+			plain = weight(params)
+		}
+	}
+	return proto > 0 && (proto > plain || proto == plain && first)
+}
+
+// weight is the q of a part of Accept in thousandths: 1000 without one, 0 for what is
+// no number of the RFC.
+func weight(params string) int {
+	for param := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(param, "=")
+		if !strings.EqualFold(strings.Trim(name, " \t"), "q") {
+			continue
+		}
+		q, err := strconv.ParseFloat(strings.Trim(value, " \t"), 64)
+		if err != nil || !(q >= 0 && q <= 1) {
+			return 0
+		}
+		return int(q * 1000)
+	}
+	return 1000
 }
 
 // failure reads what the gateway does when its head grows old. One that doesn't say
