@@ -29,10 +29,21 @@ type inquiry struct {
 	Epoch  uint64 `json:"epoch,omitempty"`
 	Seq    uint64 `json:"seq,omitempty"`
 	WaitMS int64  `json:"wait_ms,omitempty"`
+	// Of names nodes that the asker can't reach: the answer says what was heard of them.
+	Of []string `json:"of,omitempty"`
 }
 
 // report is the answer.
 type report struct {
+	Items []sighting `json:"items"`
+	Heard []hearsay  `json:"heard,omitempty"`
+}
+
+// hearsay is what a node that can be asked has heard of one that can't, directly from
+// it: a link may be cut that no other node's goes over, and the gateways behind it live.
+type hearsay struct {
+	Node  string     `json:"node"`
+	AgeMS int64      `json:"age_ms"`
 	Items []sighting `json:"items"`
 }
 
@@ -108,7 +119,44 @@ func (p *Pollers) Answer(ctx context.Context, _ string, body []byte) ([]byte, er
 			case <-ctx.Done():
 			}
 		}
+		r.Heard = p.heardOf(q.Of)
 		return json.Marshal(r)
+	}
+}
+
+// heardOf is what this node has heard from these nodes themselves, as long as they
+// answer it.
+func (p *Pollers) heardOf(nodes []string) (out []hearsay) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, node := range nodes {
+		if h := p.heard[node]; h != nil && h.report != nil && h.trouble.IsZero() {
+			out = append(out, hearsay{node, p.cfg.Clock().Sub(h.began).Milliseconds(), h.report.Items})
+		}
+	}
+	return out
+}
+
+// troubled are the nodes that don't answer now.
+func (p *Pollers) troubled() (nodes []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for node, h := range p.heard {
+		if !h.trouble.IsZero() {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
+}
+
+// listen takes in hearsay of nodes that still don't answer, where it is newer than
+// what is known. The caller holds mu; began is when it was asked for.
+func (p *Pollers) listen(heard []hearsay, began time.Time) {
+	for _, x := range heard {
+		h, at := p.heard[x.Node], began.Add(-time.Duration(x.AgeMS)*time.Millisecond)
+		if h != nil && !h.trouble.IsZero() && at.After(h.at) {
+			h.report, h.at = &report{Items: x.Items}, at
+		}
 	}
 }
 
@@ -145,8 +193,8 @@ func (p *Pollers) here() (*report, <-chan struct{}) {
 
 // heard is what this node knows of another one's gateways.
 type heard struct {
-	report  *report   // the newest; nil: none yet
-	began   time.Time // when it was asked for
+	report  *report   // the newest, perhaps by way of another node; nil: none yet
+	began   time.Time // when the node itself was asked for it
 	at      time.Time // when it came
 	trouble time.Time // since when it does not answer; zero: it does
 }
@@ -185,6 +233,8 @@ func (p *Pollers) ask(ctx context.Context, node string, q *inquiry) error {
 	if !began.Before(h.began) { // an answer that was overtaken by a later one says less
 		h.report, h.began, h.at, h.trouble = r, began, now, time.Time{}
 	}
+	p.listen(r.Heard, began)
+	r.Heard = nil
 	return nil
 }
 
@@ -200,7 +250,8 @@ func parseReport(raw []byte) (*report, error) {
 }
 
 // askAll asks every node once, all at the same time.
-func (p *Pollers) askAll(ctx context.Context, q *inquiry) {
+func (p *Pollers) askAll(ctx context.Context) {
+	q := &inquiry{Of: p.troubled()}
 	var wg sync.WaitGroup
 	for _, node := range p.cfg.Nodes() {
 		wg.Go(func() { _ = p.ask(ctx, node, q) }) // kept in heard
@@ -269,7 +320,7 @@ func compare(a, b string) int {
 // restore gives seqs above it (R15).
 func (p *Pollers) ReportedHead(ctx context.Context) uint64 {
 	nodes := p.cfg.Nodes()
-	p.askAll(ctx, &inquiry{})
+	p.askAll(ctx)
 	all, _ := p.everywhere(nodes)
 	var head uint64
 	for _, s := range all {

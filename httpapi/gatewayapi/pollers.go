@@ -227,7 +227,7 @@ func (p *Pollers) Run(ctx context.Context) {
 		if v, err := p.cfg.View(ctx, state.Stale); err == nil {
 			p.tidy(v)
 		}
-		p.askAll(ctx, &inquiry{}) // what was heard of a node counts when it dies
+		p.askAll(ctx) // what was heard of a node counts when it dies
 		pause := tidyEvery
 		if p.unheard() {
 			pause = meetEvery

@@ -19,7 +19,7 @@ type (
 // Instances are the gateways that poll any node.
 func (p *Pollers) Instances(ctx context.Context) []Instance {
 	nodes := p.cfg.Nodes()
-	p.askAll(ctx, &inquiry{})
+	p.askAll(ctx)
 	all, _ := p.everywhere(nodes)
 	out := make([]Instance, 0, len(all))
 	for i := range all {
@@ -47,7 +47,7 @@ const holdEach = 400 * time.Millisecond
 // a node that does not answer, for as long as a gateway of it may live on unheard of.
 func (p *Pollers) Receipt(ctx context.Context, r Revocation, timeout time.Duration) (receipt []Confirmation, complete bool) {
 	q := &inquiry{Tenant: r.Tenant, Epoch: r.Epoch, Seq: r.Seq, WaitMS: holdEach.Milliseconds()}
-	t := &tally{pollers: p, q: q, at: r.At, nodes: p.cfg.Nodes(), asked: make(map[string]bool), after: make(map[instanceKey]int64), news: make(chan struct{}, 1)}
+	t := &tally{pollers: p, q: q, at: r.At, nodes: p.cfg.Nodes(), asked: make(map[string][]string), after: make(map[instanceKey]int64), news: make(chan struct{}, 1)}
 	if until := p.cfg.Clock().Add(timeout); t.at.IsZero() || t.at.After(until) {
 		t.at = p.cfg.Clock()
 	}
@@ -79,19 +79,21 @@ type tally struct {
 	news    chan struct{}
 
 	mu    sync.Mutex
-	asked map[string]bool       // nodes that answered, or failed to, since the revocation
+	asked map[string][]string   // nodes that answered, or failed to, since the revocation, and of whom they were asked
 	after map[instanceKey]int64 // milliseconds until each one acknowledged
 }
 
 // follow asks one node again and again until ctx ends.
 func (t *tally) follow(ctx context.Context, node string) {
 	for ctx.Err() == nil {
-		err := t.pollers.ask(ctx, node, t.q)
+		q := *t.q
+		q.Of = t.pollers.troubled()
+		err := t.pollers.ask(ctx, node, &q)
 		if ctx.Err() != nil {
 			return
 		}
 		t.mu.Lock()
-		t.asked[node] = true
+		t.asked[node] = q.Of
 		t.mu.Unlock()
 		select {
 		case t.news <- struct{}{}:
@@ -108,17 +110,32 @@ func (t *tally) follow(ctx context.Context, node string) {
 	}
 }
 
+// heardAll tells whether every node was asked since the revocation, those that answer
+// also for what they have heard of those that don't. The caller holds mu.
+func (t *tally) heardAll(troubled []string) bool {
+	for _, node := range t.nodes {
+		of, asked := t.asked[node]
+		if !asked {
+			return false
+		}
+		for _, silent := range troubled {
+			if !slices.Contains(troubled, node) && !slices.Contains(of, silent) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // look makes the receipt of what is known by now. settled: there is nobody left to
 // wait for; reached: nobody is left out.
 func (t *tally) look() (receipt []Confirmation, settled, reached bool) {
+	troubled := t.pollers.troubled()
 	all, blind := t.pollers.everywhere(t.nodes)
 	now := t.pollers.cfg.Clock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	settled, reached = !blind, true
-	for _, node := range t.nodes {
-		settled = settled && t.asked[node]
-	}
+	settled, reached = !blind && t.heardAll(troubled), true
 	receipt = []Confirmation{}
 	for i := range all {
 		s, key := &all[i], instanceKey{all[i].Gateway, all[i].Instance}

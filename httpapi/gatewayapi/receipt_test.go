@@ -166,6 +166,52 @@ func TestReceiptWithoutANodeThatNeverAnswered(t *testing.T) {
 	}
 }
 
+// TestReceiptOverACutLink: the node that writes the receipt has not reached another one
+// for a minute; the rest of the cluster has, and a gateway polls there. It is waited
+// for, by way of the node that both reach.
+func TestReceiptOverACutLink(t *testing.T) {
+	t.Parallel()
+	var shift atomic.Int64
+	w, all := newWorld(t), newNodes()
+	n1 := start(w, options{id: "n1", nodes: all, clock: func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }})
+	n2 := start(w, options{id: "n2", nodes: all})
+	n3 := start(w, options{id: "n3", nodes: all})
+	cred := w.gateway("g1")
+	poll := func(since uint64) {
+		t.Helper()
+		if a := n3.get(cred, fmt.Sprintf("%s?since=%d&instance=far", polling, since), closed(60_000)...); a.status != 200 {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	sees := func(n *node) bool { return len(n.pollers.Instances(context.Background())) == 1 }
+	poll(0)
+	until(t, "n1 to hear of it", func() bool { return sees(n1) })
+	all.mu.Lock()
+	all.cut[[2]string{"n1", "n3"}] = true
+	all.mu.Unlock()
+	shift.Store(int64(2 * time.Minute))
+	seq := w.revoke("default", "c1")
+	poll(0) // alive, and does not know
+	until(t, "n2 to hear of it", func() bool { return sees(n2) })
+
+	got, complete := receipt(n1, "default", seq, 1500*time.Millisecond)
+	if complete || len(got) != 1 || got[0].OK {
+		t.Errorf("a gateway behind a cut link does not know, complete %v: %+v", complete, got)
+	}
+	poll(seq)
+	got, complete = receipt(n1, "default", seq, 8*time.Second)
+	if !complete || len(got) != 1 || !got[0].OK {
+		t.Errorf("it knows, complete %v: %+v", complete, got)
+	}
+	all.set("n3", true)                            // and now it is down for everybody,
+	_ = n2.pollers.Instances(context.Background()) // n2 has found out,
+	shift.Store(int64(4 * time.Minute))            // and its bound is over
+	until(t, "a dead node to be left out", func() bool {
+		_, complete := receipt(n1, "default", w.revoke("default", "c2"), 200*time.Millisecond)
+		return complete
+	})
+}
+
 func TestReportedHead(t *testing.T) {
 	t.Parallel()
 	w, all := newWorld(t), newNodes()

@@ -106,10 +106,11 @@ type nodes struct {
 	mu   sync.Mutex
 	all  map[string]*gatewayapi.Pollers
 	down map[string]bool
+	cut  map[[2]string]bool // from, to
 }
 
 func newNodes() *nodes {
-	return &nodes{all: map[string]*gatewayapi.Pollers{}, down: map[string]bool{}}
+	return &nodes{all: map[string]*gatewayapi.Pollers{}, down: map[string]bool{}, cut: map[[2]string]bool{}}
 }
 
 func (n *nodes) ids() []string {
@@ -128,14 +129,17 @@ func (n *nodes) set(id string, down bool) {
 	n.down[id] = down
 }
 
-func (n *nodes) ask(ctx context.Context, id, topic string, body []byte) ([]byte, error) {
-	n.mu.Lock()
-	p, down := n.all[id], n.down[id]
-	n.mu.Unlock()
-	if down || p == nil || topic != gatewayapi.TopicPollers {
-		return nil, fmt.Errorf("node %s does not answer", id)
+// from is how one node asks the others.
+func (n *nodes) from(me string) func(ctx context.Context, id, topic string, body []byte) ([]byte, error) {
+	return func(ctx context.Context, id, topic string, body []byte) ([]byte, error) {
+		n.mu.Lock()
+		p, down := n.all[id], n.down[id] || n.cut[[2]string{me, id}]
+		n.mu.Unlock()
+		if down || p == nil || topic != gatewayapi.TopicPollers {
+			return nil, fmt.Errorf("node %s does not answer", id)
+		}
+		return p.Answer(ctx, me, body)
 	}
-	return p.Answer(ctx, "n1", body)
 }
 
 // node is one API server over a world.
@@ -161,7 +165,7 @@ func start(w *world, o options) *node {
 	if o.nodes == nil {
 		o.nodes = newNodes()
 	}
-	pollers, err := gatewayapi.NewPollers(gatewayapi.PollersConfig{View: w.View, Nodes: o.nodes.ids, Ask: o.nodes.ask, Clock: o.clock})
+	pollers, err := gatewayapi.NewPollers(gatewayapi.PollersConfig{View: w.View, Nodes: o.nodes.ids, Ask: o.nodes.from(o.id), Clock: o.clock})
 	if err != nil {
 		w.t.Fatal(err)
 	}
