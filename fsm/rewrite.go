@@ -165,10 +165,37 @@ func (s step) keepCluster(p Plan) error {
 		}
 		s.PutClusterKey(k)
 	}
+	if !p.Foreign {
+		s.keepKeysAndGateways(now)
+	}
 	s.DeleteAdminTokens()
 	now.AdminTokens(func(hash [32]byte, t *state.AdminToken) { s.PutAdminToken(hash, t) })
 	s.DeleteJoinTokens()
 	return nil
+}
+
+// keepKeysAndGateways takes over what was rotated or taken back since this cluster's
+// own backup: of the backup, a signing key that leaked would sign again, and a
+// gateway's credential that was deleted be good again. Today's keys verify all that
+// the backup's would: one that is gone by now has no live token.
+func (s step) keepKeysAndGateways(now *state.View) {
+	for _, t := range s.Tenants() {
+		if _, ok := now.Tenant(t.GetId()); !ok {
+			continue
+		}
+		for _, k := range s.SigningKeys(t.GetId()) {
+			s.DeleteSigningKey(k.GetTenant(), k.GetId())
+		}
+		for _, k := range now.SigningKeys(t.GetId()) {
+			s.PutSigningKey(k)
+		}
+	}
+	for _, g := range s.Gateways() {
+		s.DeleteGateway(g)
+	}
+	for _, g := range now.Gateways() {
+		s.PutGateway(nil, g)
+	}
 }
 
 // keepRevocations carries over the revocations that the backup doesn't know.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -117,6 +118,62 @@ func TestRestoringABackup(t *testing.T) {
 	n.now = p.Clock
 	if r := n.must(revocation("subject", "next", 0, seconds(9000))); r.Seq <= p.Head+HeadMargin {
 		t.Errorf("the next seq %d was given before", r.Seq)
+	}
+}
+
+// TestARestoreBringsNoLeakedKeyBack: a signing key that leaked after the backup, and a
+// gateway whose credential was taken back, stay out; today's key signs on, and one
+// that only retired still verifies. A foreign backup brings its own of both.
+func TestARestoreBringsNoLeakedKeyBack(t *testing.T) {
+	t.Parallel()
+	for _, foreign := range []bool{false, true} {
+		n := booted(t)
+		gateway := func(id string) *command.PutGateway {
+			return &command.PutGateway{Gateway: &state.Gateway{Id: id, Credential: digest(id)}}
+		}
+		for _, k := range []string{"leaked", "second"} {
+			n.must(&command.PutSigningKey{Key: signingKey(k, "ES256")})
+		}
+		n.must(&command.PutSigningKey{Key: signingKey("calm", "EdDSA")})
+		n.must(gateway("stolen"))
+		n.must(gateway("kept"))
+		backup := n.snapshot()
+		n.must(&command.RotateSigningKey{Tenant: "default", Alg: "ES256", To: "second", RevokeOld: true})
+		n.must(&command.PutSigningKey{Key: signingKey("calmer", "EdDSA")})
+		n.must(&command.RotateSigningKey{Tenant: "default", Alg: "EdDSA", To: "calmer"})
+		n.must(&command.DeleteGateway{Id: "stolen"})
+		n.must(gateway("new"))
+		p := n.plan()
+		p.Foreign = foreign
+		p.Reseal = func(k *state.ClusterKey, version uint32) (*state.ClusterKey, error) {
+			k = cloneOf(k)
+			k.Version = version
+			return k, nil
+		}
+		n.mustRestore(bytes.NewReader(rewritten(t, backup, p)))
+		v, status := n.View(), map[string]string{}
+		for _, k := range v.SigningKeys("default") {
+			status[k.GetId()] = k.GetStatus()
+		}
+		want := map[string]string{"leaked": statusRevoked, "second": statusActive, "calm": statusRetired, "calmer": statusActive}
+		gateways := map[string]bool{"stolen": false, "kept": true, "new": true}
+		if foreign {
+			want = map[string]string{"leaked": statusActive, "second": statusNext, "calm": statusActive}
+			gateways = map[string]bool{"stolen": true, "kept": true, "new": false}
+		}
+		if !maps.Equal(status, want) {
+			t.Errorf("foreign %v: keys %v, want %v", foreign, status, want)
+		}
+		for id, there := range gateways {
+			_, row := v.Gateway(id)
+			_, index := v.GatewayByCredential(digest32(id))
+			if row != there || index != there {
+				t.Errorf("foreign %v: gateway %s there: %v, by its credential: %v, want %v", foreign, id, row, index, there)
+			}
+		}
+		if err := v.CheckMemory(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
