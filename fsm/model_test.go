@@ -121,7 +121,7 @@ func (w *world) step() {
 	case p == 13:
 		w.rotate()
 	case p < 16:
-		passed := rapid.SampledFrom([]int64{500, 61_000, 3_700_000, 21_000_000}).Draw(w.T, "time passes")
+		passed := rapid.SampledFrom([]int64{500, 61_000, 4_000_000, 21_000_000}).Draw(w.T, "time passes")
 		if n.now += passed; passed > 5000 {
 			w.views = nil // no node mints on a view that old (R13)
 		}
