@@ -18,6 +18,9 @@ func (v *View) CheckMemory() error {
 	if fresh.applied != v.applied || fresh.counters != v.counters {
 		return fmt.Errorf("the view is at %+v, the store at %+v", v.counters, fresh.counters)
 	}
+	if err := v.many.same(fresh.many); err != nil {
+		return err
+	}
 	here, there := v.tree.Root().Iterator(), fresh.tree.Root().Iterator()
 	for {
 		key, mem, more := here.Next()
@@ -31,6 +34,28 @@ func (v *View) CheckMemory() error {
 			return fmt.Errorf("the row of key %q differs in memory and in the store", key)
 		}
 	}
+}
+
+// same compares row by row, key and value.
+func (t rows) same(want rows) error {
+	var all []string
+	want.from(nil, func(row string) bool { all = append(all, row); return true })
+	var err error
+	t.from(nil, func(row string) bool {
+		switch {
+		case len(all) == 0:
+			err = fmt.Errorf("memory goes on with key %q, the store has ended", rowKey(row))
+		case row != all[0]:
+			err = fmt.Errorf("memory has the row of key %q, where the store has that of key %q, or another value of it", rowKey(row), rowKey(all[0]))
+		default:
+			all = all[1:]
+		}
+		return err == nil
+	})
+	if err == nil && len(all) > 0 {
+		err = fmt.Errorf("memory has ended, the store goes on with key %q", rowKey(all[0]))
+	}
+	return err
 }
 
 func sameRow(a, b any) bool {

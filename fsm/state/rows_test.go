@@ -222,3 +222,31 @@ func TestClientsThatShareASlotTakeTurns(t *testing.T) {
 		t.Error("a client that was just decoded is decoded again")
 	}
 }
+
+// TestCheckMemoryFindsRowsThatPart: each way in which the rows that are held encoded
+// can part from the store is told (R20, S11).
+func TestCheckMemoryFindsRowsThatPart(t *testing.T) {
+	t.Parallel()
+	put := func(t rows, o *owner, key, value string) rows {
+		return t.put(o, []byte(key), makeRow([]byte(key), []byte(value)))
+	}
+	o := &owner{}
+	store := put(put(rows{}, o, "a", "1"), o, "b", "2")
+	for name, memory := range map[string]rows{
+		"one too few":     put(rows{}, &owner{}, "a", "1"),
+		"none":            {},
+		"one too many":    put(store, &owner{}, "c", "3"),
+		"another value":   put(store, &owner{}, "b", "3"),
+		"another key":     put(put(rows{}, &owner{}, "a", "1"), &owner{}, "bb", "2"),
+		"the first gone":  store.remove(&owner{}, []byte("a")),
+		"key and value":   put(put(rows{}, &owner{}, "a", "1"), &owner{}, "b2", ""),
+		"before the rest": put(store, &owner{}, "0", ""),
+	} {
+		if memory.same(store) == nil {
+			t.Errorf("%s: nothing is told", name)
+		}
+	}
+	if err := store.same(store); err != nil {
+		t.Error(err)
+	}
+}
