@@ -92,16 +92,26 @@ const widenings = 4
 // view that v is and the moment at which the revocation was applied: then it is made
 // longer before anybody is told that it stands (G11).
 func (r *Revoker) revokeAll(ctx context.Context, v *state.View, tenant, kind, target string, before int64) (done Revoked, err error) {
+	longest := longestOf(v, tenant, kind, target)
 	for n := range widenings {
-		end := moment(r.now, v) + longestOf(v, tenant, kind, target) + keptLonger
+		end := moment(r.now, v) + longest + keptLonger
 		if done, err = r.revoke(again(ctx, n), tenant, kind, target, before, end); err != nil {
 			return Revoked{}, err
 		}
-		if v, err = r.view(ctx, state.Stale); err != nil { // it holds what was just committed
+		now, err := r.view(ctx, state.Stale) // it holds what was just committed
+		if err != nil {
 			return Revoked{}, err
 		}
+		t, _ := now.Tenant(tenant)
+		longest = max(longest, clientLongest(t, nil))
+		now.ClientsSince(v, tenant, func(c *state.Client) {
+			if kind != verify.KindClient || c.GetId() == target {
+				longest = max(longest, clientLongest(t, c))
+			}
+		})
+		v = now
 		row, ok := v.Revocation(tenant, "", kind, target, before)
-		if !ok || row.ExpiresAt >= v.Clock()/1000+longestOf(v, tenant, kind, target)+keptLonger/2 {
+		if !ok || row.ExpiresAt >= v.Clock()/1000+longest+keptLonger/2 {
 			return done, nil
 		}
 	}

@@ -80,6 +80,48 @@ func (t rows) prefixed(prefix []byte, fn func(row string) bool) {
 	})
 }
 
+// changed calls fn for each row with that prefix that may not be in old, and for some
+// that are: it passes over the leaves that both share, and looks at no row in them.
+func (t rows) changed(old rows, prefix []byte, fn func(row string)) {
+	before := old.leaves(prefix)
+	for _, leaf := range t.leaves(prefix) {
+		for len(before) > 0 && before[0] != leaf && before[0].rows[0] < leaf.rows[0] {
+			before = before[1:]
+		}
+		if len(before) > 0 && before[0] == leaf {
+			before = before[1:]
+			continue
+		}
+		for _, row := range leaf.rows {
+			if strings.HasPrefix(row, string(prefix)) {
+				fn(row)
+			}
+		}
+	}
+}
+
+// leaves are those with rows of that prefix, in order, and perhaps one before them.
+func (t rows) leaves(prefix []byte) (out []*node) {
+	var walk func(n *node) bool
+	walk = func(n *node) bool {
+		if n.kids == nil {
+			out = append(out, n)
+			last := n.rows[len(n.rows)-1]
+			return last < string(prefix) || strings.HasPrefix(last, string(prefix))
+		}
+		for _, kid := range n.kids[n.kid(prefix):] {
+			if !walk(kid) {
+				return false
+			}
+		}
+		return true
+	}
+	if t.root != nil {
+		walk(t.root)
+	}
+	return out
+}
+
 // put adds a row with this key, or replaces the one that is there.
 func (t rows) put(o *owner, key []byte, row string) rows {
 	if t.root == nil {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 // model is what the tree is held against: rows in a sorted slice.
@@ -248,5 +250,57 @@ func TestCheckMemoryFindsRowsThatPart(t *testing.T) {
 	}
 	if err := store.same(store); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestChangedRows: between two trees of one history every new or other row with the
+// prefix is told, and most of a large tree is passed over.
+func TestChangedRows(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		key := func(n int) []byte { return fmt.Appendf(nil, "%c%04d", 'a'+n%3, n) }
+		change := func(tree rows, n int, label string) rows {
+			o := &owner{}
+			for range n {
+				k := key(rapid.IntRange(0, 900).Draw(rt, label))
+				if rapid.IntRange(0, 3).Draw(rt, "remove") == 0 {
+					tree = tree.remove(o, k)
+				} else {
+					tree = tree.put(o, k, makeRow(k, []byte{rapid.Byte().Draw(rt, "value")}))
+				}
+			}
+			return tree
+		}
+		o, full := &owner{}, rows{}
+		for n := range rapid.IntRange(0, 900).Draw(rt, "rows") {
+			full = full.put(o, key(n), makeRow(key(n), nil))
+		}
+		old := change(full, rapid.IntRange(0, 20).Draw(rt, "before"), "before")
+		now := change(old, rapid.IntRange(0, 20).Draw(rt, "after"), "after")
+		for _, prefix := range []string{"a", "b", "c", "d", ""} {
+			told := map[string]bool{}
+			now.changed(old, []byte(prefix), func(row string) { told[row] = true })
+			now.prefixed([]byte(prefix), func(row string) bool {
+				if was, ok := old.get([]byte(rowKey(row))); (!ok || was != row) && !told[row] {
+					rt.Fatalf("the row of %q is not told", rowKey(row))
+				}
+				return true
+			})
+			for row := range told {
+				if at, ok := now.get([]byte(rowKey(row))); !ok || at != row || !strings.HasPrefix(row, prefix) {
+					rt.Fatalf("the row of %q is told and is not there", rowKey(row))
+				}
+			}
+		}
+	})
+	o, full := &owner{}, rows{}
+	for n := range 100_000 {
+		k := fmt.Appendf(nil, "a%06d", n)
+		full = full.put(o, k, makeRow(k, nil))
+	}
+	next := full.put(&owner{}, []byte("a050000"), makeRow([]byte("a050000"), []byte("x")))
+	looked := 0
+	if next.changed(full, []byte("a"), func(string) { looked++ }); looked == 0 || looked > fanout {
+		t.Errorf("%d rows were looked at for one that changed", looked)
 	}
 }

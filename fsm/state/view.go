@@ -167,6 +167,12 @@ func (v *View) Clients(tenant, after string, limit int) []*Client {
 	return out
 }
 
+// ClientsSince calls fn for each client of a tenant that is new or other than in
+// old, an earlier view, and for some that are not. It costs little when few are.
+func (v *View) ClientsSince(old *View, tenant string, fn func(*Client)) {
+	v.many.changed(old.many, storage.Key(tableClients, tenant), func(row string) { fn(decodeClient(row)) })
+}
+
 // SigningKeys returns the signing keys of a tenant by kid; an empty tenant: all.
 func (v *View) SigningKeys(tenant string) []*SigningKey {
 	if tenant == "" {
