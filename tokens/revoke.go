@@ -19,6 +19,7 @@ type Revoker struct {
 	view    func(ctx context.Context, f state.Freshness) (*state.View, error)
 	propose command.Propose
 	now     func() time.Time
+	lives   longestLives
 }
 
 // NewRevoker makes a Revoker that recognises tokens as the introspector does.
@@ -92,7 +93,7 @@ const widenings = 4
 // view that v is and the moment at which the revocation was applied: then it is made
 // longer before anybody is told that it stands (G11).
 func (r *Revoker) revokeAll(ctx context.Context, v *state.View, tenant, kind, target string, before int64) (done Revoked, err error) {
-	longest := longestOf(v, tenant, kind, target)
+	longest := r.longestOf(v, tenant, kind, target)
 	for n := range widenings {
 		end := moment(r.now, v) + longest + keptLonger
 		if done, err = r.revoke(again(ctx, n), tenant, kind, target, before, end); err != nil {
@@ -130,12 +131,12 @@ func again(ctx context.Context, n int) context.Context {
 
 // longestOf is the longest life of what a revocation of that kind covers: of one
 // client's tokens, or of the whole tenant's, also where the client is gone or new here.
-func longestOf(v *state.View, tenant, kind, target string) int64 {
+func (r *Revoker) longestOf(v *state.View, tenant, kind, target string) int64 {
 	if client, ok := v.Client(tenant, target); ok && kind == verify.KindClient {
 		t, _ := v.Tenant(tenant)
 		return clientLongest(t, client)
 	}
-	return tenantLongest(v, tenant)
+	return r.lives.of(v, tenant)
 }
 
 // maxTarget bounds a target, in bytes; a token is longer and has its own bound.
