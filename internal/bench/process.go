@@ -1,0 +1,35 @@
+package bench
+
+import "time"
+
+// Process is a process of this machine, such as the server under load. Linux only:
+// elsewhere nothing of it can be read.
+type Process struct{ PID int }
+
+// sample is what a process has used since its start.
+type sample struct {
+	cpu, user, system time.Duration
+	rss, peak         int64
+}
+
+// Usage is what a process used during a run.
+type Usage struct {
+	CPU    time.Duration // user and system, to the nanosecond
+	User   time.Duration // to 10 ms, as is System
+	System time.Duration
+	RSS    int64  // bytes at the end
+	Peak   int64  // bytes, the most since its start
+	Ops    uint64 // operations that succeeded meanwhile
+}
+
+// PerOp is the CPU time of one operation.
+func (u *Usage) PerOp() time.Duration {
+	if u == nil || u.Ops == 0 {
+		return 0
+	}
+	return u.CPU / time.Duration(u.Ops)
+}
+
+func (s sample) since(begun sample, ops uint64) *Usage {
+	return &Usage{CPU: s.cpu - begun.cpu, User: s.user - begun.user, System: s.system - begun.system, RSS: s.rss, Peak: s.peak, Ops: ops}
+}
