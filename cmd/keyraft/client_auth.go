@@ -27,13 +27,19 @@ type clientAuth struct {
 }
 
 func (a *clientAuth) add(cmd *cobra.Command) {
+	a.addSecret(cmd)
+	f := cmd.Flags()
+	f.StringVar(&a.key, "private-key", "", "PEM file with its private key, for private_key_jwt")
+	f.StringVar(&a.keyID, "key-id", "", "kid of that key in the client's JWKS")
+}
+
+// addSecret adds those of a client that has a secret.
+func (a *clientAuth) addSecret(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&a.id, "client-id", "", "client that asks (KEYRAFT_CLIENT_ID)")
 	f.StringVar(&a.secret, "client-secret", "", "its secret (KEYRAFT_CLIENT_SECRET is safer: flags show in the process list)")
 	f.StringVar(&a.secretFile, "client-secret-file", "", "file with its secret on one line")
 	f.StringVar(&a.method, "auth-method", "basic", "where the secret goes: basic (header) or post (form)")
-	f.StringVar(&a.key, "private-key", "", "PEM file with its private key, for private_key_jwt")
-	f.StringVar(&a.keyID, "key-id", "", "kid of that key in the client's JWKS")
 }
 
 // named reports whether a client was named at all.
@@ -58,15 +64,9 @@ func (a *clientAuth) apply(cmd *cobra.Command, c console, api *api, r *request) 
 		r.form.Set("client_assertion", assertion)
 		return nil
 	}
-	secret := fromFlag(cmd, c, "client-secret", "KEYRAFT_CLIENT_SECRET", "")
-	if a.secretFile != "" {
-		if a.secret != "" {
-			return usagef("--client-secret and --client-secret-file are both given; keep one")
-		}
-		var err error
-		if secret, err = readSecretFile(a.secretFile); err != nil {
-			return err
-		}
+	secret, err := a.secretText(cmd, c)
+	if err != nil {
+		return err
 	}
 	switch {
 	case a.method != "basic" && a.method != "post":
@@ -81,6 +81,17 @@ func (a *clientAuth) apply(cmd *cobra.Command, c console, api *api, r *request) 
 		r.authorize = func(req *http.Request) { req.SetBasicAuth(url.QueryEscape(id), url.QueryEscape(secret)) }
 	}
 	return nil
+}
+
+// secretText is the secret of the flags, the file or the variable.
+func (a *clientAuth) secretText(cmd *cobra.Command, c console) (string, error) {
+	if a.secretFile == "" {
+		return fromFlag(cmd, c, "client-secret", "KEYRAFT_CLIENT_SECRET", ""), nil
+	}
+	if a.secret != "" {
+		return "", usagef("--client-secret and --client-secret-file are both given; keep one")
+	}
+	return readSecretFile(a.secretFile)
 }
 
 // assertion makes a signed JWT of the client (RFC 7523 §2.2) for the issuer that

@@ -83,32 +83,39 @@ func addClientFlags(cmd *cobra.Command) {
 // newDialer returns the dialer of the real program.
 func newDialer(io console) dialer {
 	return func(cmd *cobra.Command) (*api, error) {
-		out, err := newPrinter(cmd, io.Out)
+		a, err := newAPI(cmd, io, fromFlag(cmd, io, "addr", "KEYRAFT_ADDR", defaultAddr))
 		if err != nil {
 			return nil, err
 		}
-		a := &api{out: out, io: io, pace: usualPace(), random: rand.Reader}
-		if a.node, err = nodeURL(fromFlag(cmd, io, "addr", "KEYRAFT_ADDR", defaultAddr)); err != nil {
-			return nil, err
-		}
-		a.base = a.node
-		if tenant := fromFlag(cmd, io, "tenant", "KEYRAFT_TENANT", ""); tenant != "" && tenant != "default" {
-			a.base += "/t/" + url.PathEscape(tenant)
-		}
-		if a.token, err = adminToken(cmd, io); err != nil {
-			return nil, err
-		}
-		transport, err := newTransport(fromFlag(cmd, io, "cacert", "KEYRAFT_CACERT", ""))
-		if err != nil {
-			return nil, err
-		}
-		a.http = &http.Client{
-			Transport: transport,
-			// Another place would get the token; the answer says where it is.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}
-		return a, nil
+		a.token, err = adminToken(cmd, io)
+		return a, err
 	}
+}
+
+// newAPI makes a client of the node at addr that has no admin token.
+func newAPI(cmd *cobra.Command, io console, addr string) (*api, error) {
+	out, err := newPrinter(cmd, io.Out)
+	if err != nil {
+		return nil, err
+	}
+	a := &api{out: out, io: io, pace: usualPace(), random: rand.Reader}
+	if a.node, err = nodeURL(addr); err != nil {
+		return nil, err
+	}
+	a.base = a.node
+	if tenant := fromFlag(cmd, io, "tenant", "KEYRAFT_TENANT", ""); tenant != "" && tenant != "default" {
+		a.base += "/t/" + url.PathEscape(tenant)
+	}
+	transport, err := newTransport(fromFlag(cmd, io, "cacert", "KEYRAFT_CACERT", ""))
+	if err != nil {
+		return nil, err
+	}
+	a.http = &http.Client{
+		Transport: transport,
+		// Another place would get the token; the answer says where it is.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return a, nil
 }
 
 // fromFlag reads a flag, else its variable, else the default.

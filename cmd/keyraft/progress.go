@@ -14,6 +14,7 @@ type progress struct {
 	what  string
 	total int64 // bytes to come; 0 when unknown or when nothing is counted
 	done  atomic.Int64
+	word  atomic.Pointer[string] // how it goes, when bytes don't tell
 	quit  chan struct{}
 	ended chan struct{}
 }
@@ -73,8 +74,14 @@ func (pr *progress) line(since time.Duration) string {
 	case done > 0:
 		line += ", " + humanBytes(done)
 	}
+	if word := pr.word.Load(); word != nil {
+		line += ", " + *word
+	}
 	return line
 }
+
+// say sets how it goes, in a few words.
+func (pr *progress) say(word string) { pr.word.Store(&word) }
 
 // reader counts what is read through it.
 func (pr *progress) reader(r io.Reader, alive func()) io.Reader {

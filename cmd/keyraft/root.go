@@ -33,6 +33,7 @@ Start with 'keyraft server --dev'. Commands that talk to a cluster take
 		newOperator(io, dial, d.InspectSnapshot),
 		newClient(io, dial),
 		newToken(io, dial),
+		newBench(io),
 		newConfig(io),
 		newVersion(io),
 	)

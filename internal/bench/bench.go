@@ -221,19 +221,20 @@ var errLost = errors.New("the server was lost")
 
 // watch takes a point now and then, and gives up a server that is lost.
 func (r *runner) watch(ctx context.Context, done <-chan struct{}, stop context.CancelCauseFunc) {
-	tick := time.NewTicker(r.every)
+	look := min(r.every, time.Second) // a long run has points farther apart than that
+	tick := time.NewTicker(look)
 	defer tick.Stop()
 	scratch := NewHistogram()
 	var last time.Duration // of the last point
 	point := func(final bool) {
 		now := r.clock.now() - r.Warmup
-		if now <= 0 || now-last < r.every/2 && !final {
+		if now <= 0 || now-last < r.every-look/2 && !final {
 			return // too short to have a rate
 		}
 		p := r.rec.point(scratch)
 		p.At, p.Length = now, now-last
-		if last = now; p.Length <= 0 || p.OK+p.Failed == 0 && now > r.Duration {
-			return
+		if last = now; p.Length < look/4 && len(r.points) > 0 {
+			return // the very end, too short as well
 		}
 		r.points = append(r.points, p)
 		if r.Progress != nil {
