@@ -7,7 +7,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X main.buildVersion=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run cluster test race fuzz lint loadtest proto clean
+.PHONY: help build run cluster bench test race fuzz lint loadtest proto clean
 
 help: ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -21,6 +21,13 @@ run: build ## start one node in ./keyraft-data; Ctrl-C stops it, the data stays
 
 cluster: build ## three nodes and a gateway on loopback, and the whole story with timings
 	@$(GO) run ./cmd/demo -bin bin/keyraft
+
+# More flags of the table, such as BENCH="-rounds 7 -for 5s" or BENCH="-only jwt".
+BENCH ?=
+bench: build ## what a request costs beside what it must cost: a table, and build/bench.json
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ceiling ./internal/bench/ceiling
+	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/tokens.test ./tokens
+	KEYRAFT_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null) $(GO) run ./cmd/bench $(BENCH)
 
 test: ## all tests that need Go alone; others say that they skip
 	$(GO) vet ./...

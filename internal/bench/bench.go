@@ -12,7 +12,7 @@
 //
 // A Result has exact histograms, errors by kind, points over time, and, when
 // Load.Server names a process, its CPU time and memory. Rounds repeats a list of such
-// runs in turn and gives medians and ratios; see Rows.
+// runs in turn and gives medians and ratios; cmd/bench is made of it.
 //
 // Failures: a refusal is counted and has no latency; an operation that got no answer
 // within its limit, or that was due and never sent, counts with the time that it had

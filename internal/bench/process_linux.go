@@ -121,3 +121,6 @@ func Machine() string {
 	}
 	return fmt.Sprintf("%d cores%s, %s/%s, %s", runtime.NumCPU(), model, runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
+
+// syncData makes what was written to a file last.
+func syncData(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }

@@ -5,6 +5,7 @@ package bench
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 )
 
@@ -29,3 +30,6 @@ func Cores() ([]int, error) {
 func Machine() string {
 	return fmt.Sprintf("%d cores, %s/%s, %s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
+
+// syncData makes what was written to a file last.
+func syncData(f *os.File) error { return f.Sync() }

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/keyraft/keyraft/internal/bench"
+	"github.com/keyraft/keyraft/internal/e2e/proc"
+)
+
+const (
+	readyBound = 30 * time.Second
+	stopBound  = 20 * time.Second
+)
+
+// stage is where the rows are run: the cores, and the servers that were started.
+type stage struct {
+	o          options
+	dir        string // of this run, gone at its end
+	pinned     bool
+	serverCore int
+	servers    map[string]*served
+	rows       []bench.Row
+}
+
+// served is a server under load.
+type served struct {
+	proc   *proc.Process
+	ready  proc.Ready
+	client proc.Client
+}
+
+func newStage(o options) (*stage, error) {
+	cores, err := bench.Cores()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.data, 0o755); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(o.data, "bench-")
+	if err != nil {
+		return nil, err
+	}
+	s := &stage{o: o, dir: dir, servers: map[string]*served{}}
+	// One core alone can't be shared without each taking the other's time.
+	if s.pinned = len(cores) > 1; s.pinned {
+		s.serverCore = cores[0]
+		self := bench.Process{PID: os.Getpid()}
+		if err := self.Pin(cores[1]); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %v; going on without\n", err)
+			s.pinned = false
+		}
+		runtime.GOMAXPROCS(1)
+	}
+	return s, nil
+}
+
+// stop ends the servers and removes their data.
+func (s *stage) stop() error {
+	for _, v := range s.servers {
+		v.proc.Terminate(stopBound)
+	}
+	return os.RemoveAll(s.dir)
+}
+
+// pin puts a process on the servers' core.
+func (s *stage) pin(pid int) error {
+	if !s.pinned {
+		return nil
+	}
+	return (&bench.Process{PID: pid}).Pin(s.serverCore)
+}
+
+// start starts a server and waits until it serves.
+func (s *stage) start(ctx context.Context, name, bin string, args ...string) (*served, error) {
+	p, err := proc.Start(proc.Spec{Bin: bin, Args: args, Log: filepath.Join(s.dir, name+".log"), Env: []string{"GOMAXPROCS=1"}})
+	if err != nil {
+		return nil, err
+	}
+	v := &served{proc: p}
+	s.servers[name] = v
+	if err := s.pin(p.PID()); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyBound)
+	defer cancel()
+	if v.ready, err = p.Ready(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	v.client = proc.Client{ID: v.ready.ClientID, Secret: v.ready.ClientSecret}
+	return v, nil
+}
+
+// keyraft starts a node that is a cluster of its own.
+func (s *stage) keyraft(ctx context.Context) (*served, error) {
+	if v := s.servers["keyraft"]; v != nil {
+		return v, nil
+	}
+	return s.start(ctx, "keyraft", s.o.bin, "server", "--dev", "--api-addr", "127.0.0.1:0", "--data-dir", filepath.Join(s.dir, "keyraft"), "--log-level", "warn")
+}
+
+// ceiling starts the reference program with one kind of token.
+func (s *stage) ceiling(ctx context.Context, alg, format string) (*served, error) {
+	name := "ceiling-" + alg + "-" + format
+	if v := s.servers[name]; v != nil {
+		return v, nil
+	}
+	return s.start(ctx, name, s.o.ceiling, "-alg", alg, "-format", format)
+}
+
+// client registers a client at the node.
+func (v *served) register(ctx context.Context, members map[string]any) (proc.Client, error) {
+	api := proc.API{Base: v.ready.URL, Token: v.ready.AdminToken, HTTP: proc.NewHTTP()}
+	defer api.HTTP.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, readyBound)
+	defer cancel()
+	return api.CreateClient(ctx, members)
+}
+
+// load is what a row puts on a server.
+type load struct {
+	server      *served
+	client      proc.Client
+	token       string // path of the token endpoint; empty: the usual one
+	mix         bench.Mix
+	tokens      int
+	connections int
+}
+
+// put runs a load once.
+func (s *stage) put(ctx context.Context, l load) (bench.Figures, error) {
+	if l.connections == 0 {
+		l.connections = s.o.connections
+	}
+	target := bench.Target{
+		Servers: []string{l.server.ready.URL}, Token: l.token,
+		Client: bench.Credentials{ID: l.client.ID, Secret: l.client.Secret, Form: true},
+	}
+	if l.token == "" { // the node's own clients use the header
+		target.Client.Form = false
+	}
+	workers, err := target.Workers(ctx, l.connections, l.mix, l.tokens)
+	if err != nil {
+		return nil, err
+	}
+	r, err := bench.Run(ctx, bench.Load{
+		Ops: bench.Ops("issue"), Workers: workers, Warmup: s.o.warmup, Duration: s.o.long, Server: &bench.Process{PID: l.server.proc.PID()},
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case r.Partial != "":
+		return nil, errors.New(r.Partial)
+	case r.Failed() > 0:
+		return nil, fmt.Errorf("%d operations failed: %+v", r.Failed(), r.Failures())
+	case r.OK() == 0:
+		return nil, errors.New("nothing was done")
+	}
+	return r.Figures(), nil
+}
+
+// sign has the reference program make signatures on the servers' core.
+func (s *stage) sign(ctx context.Context, alg string) (bench.Figures, error) {
+	out, _, err := s.once(ctx, s.o.ceiling, "-sign", "-alg", alg, "-for", (s.o.long / 4).String())
+	if err != nil {
+		return nil, err
+	}
+	var f bench.Figures
+	return f, json.Unmarshal(out, &f)
+}
+
+// once runs a program to its end on the servers' core. It says what CPU time it took.
+func (s *stage) once(ctx context.Context, bin string, args ...string) ([]byte, time.Duration, error) {
+	path, err := filepath.Abs(bin)
+	if err != nil {
+		return nil, 0, err
+	}
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Stdout, cmd.Stderr, cmd.Env = &out, &errs, append(os.Environ(), "GOMAXPROCS=1")
+	if err := cmd.Start(); err != nil {
+		return nil, 0, err
+	}
+	pinned := s.pin(cmd.Process.Pid)
+	if err := cmd.Wait(); err != nil {
+		return nil, 0, fmt.Errorf("%s: %w: %s", bin, err, errs.String())
+	}
+	return out.Bytes(), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), pinned
+}
+
+// goBenchmark runs one benchmark of the package tokens. Its own ns/op are by the clock
+// on the wall; the CPU time of its process is steady on a busy machine too.
+func (s *stage) goBenchmark(ctx context.Context, name string) (bench.Figures, error) {
+	out, used, err := s.once(ctx, s.o.tokens, "-test.run", "^$", "-test.bench", "^"+name+"$", "-test.benchtime", (s.o.long / 2).String())
+	if err != nil {
+		return nil, err
+	}
+	n, allocs, err := readBenchmark(out, name)
+	if err != nil {
+		return nil, err
+	}
+	return bench.Figures{"cpu_us": float64(used) / float64(time.Microsecond) / n, "allocs": allocs}, nil
+}
+
+// readBenchmark reads "BenchmarkX  123  456 ns/op  7 B/op  8 allocs/op".
+func readBenchmark(out []byte, name string) (n, allocs float64, err error) {
+	for line := range bytes.Lines(out) {
+		fields := bytes.Fields(line)
+		if len(fields) < 4 || string(fields[0]) != name && !bytes.HasPrefix(fields[0], []byte(name+"-")) {
+			continue
+		}
+		times, err := strconv.ParseUint(string(fields[1]), 10, 62)
+		if err != nil || times == 0 {
+			return 0, 0, fmt.Errorf("%s: %q is no number of times", name, fields[1])
+		}
+		for i := 2; i+1 < len(fields); i += 2 {
+			if string(fields[i+1]) != "allocs/op" {
+				continue
+			}
+			if allocs, err = strconv.ParseFloat(string(fields[i]), 64); err != nil {
+				return 0, 0, fmt.Errorf("%s: %q is no number of allocations", name, fields[i])
+			}
+		}
+		return float64(times), allocs, nil
+	}
+	return 0, 0, fmt.Errorf("%s printed no figure", name)
+}

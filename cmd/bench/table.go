@@ -1,0 +1,153 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/keyraft/keyraft/internal/bench"
+)
+
+// document is bench.json.
+type document struct {
+	Machine string   `json:"machine"`
+	Commit  string   `json:"commit"`
+	Rounds  int      `json:"rounds"`
+	Partial string   `json:"partial,omitempty"` // why not all rounds were made
+	Results []result `json:"results"`
+	Rows    []row    `json:"rows"` // what the results are made of
+}
+
+// result is one figure.
+type result struct {
+	Name       string  `json:"name"`
+	Value      float64 `json:"value"`
+	Min        float64 `json:"min"`
+	Max        float64 `json:"max"`
+	Unit       string  `json:"unit"`
+	Limit      string  `json:"limit"`
+	LimitValue float64 `json:"limit_value"`
+	Ratio      float64 `json:"ratio"`
+	Floor      float64 `json:"floor"` // 0: there is none
+	OK         bool    `json:"ok"`
+}
+
+// row is what one row gave, medians over the rounds.
+type row struct {
+	Name    string                 `json:"name"`
+	Figures map[string]bench.Stats `json:"figures"`
+}
+
+func (s *stage) document(t *bench.Table, partial string) document {
+	d := document{Machine: bench.Machine(), Commit: commit(), Rounds: len(t.Rounds), Partial: partial, Results: []result{}, Rows: []row{}}
+	for _, f := range s.o.wanted() {
+		whole := func(of func(round) float64) bench.Stats {
+			return t.Each(func(r round) (float64, bool) {
+				for _, need := range f.needs {
+					if r[need] == nil {
+						return 0, false
+					}
+				}
+				v := of(r)
+				return v, !math.IsNaN(v) && !math.IsInf(v, 0)
+			})
+		}
+		value, bound := whole(f.value), whole(f.bound)
+		ratio := whole(func(r round) float64 {
+			if f.less {
+				return f.bound(r) / f.value(r)
+			}
+			return f.value(r) / f.bound(r)
+		})
+		if ratio.N == 0 {
+			continue
+		}
+		d.Results = append(d.Results, result{
+			Name: f.name, Value: value.Median, Min: value.Min, Max: value.Max, Unit: f.unit,
+			Limit: f.limit, LimitValue: bound.Median, Ratio: ratio.Median, Floor: f.floor, OK: ratio.Median >= f.floor,
+		})
+	}
+	for _, name := range t.Rows {
+		r := row{Name: name, Figures: map[string]bench.Stats{}}
+		for _, one := range t.Rounds {
+			for figure := range one[name] {
+				r.Figures[figure] = t.Of(name, figure)
+			}
+		}
+		d.Rows = append(d.Rows, r)
+	}
+	return d
+}
+
+// commit is the one that the program was built from, as far as it knows.
+func commit() string {
+	if c := os.Getenv("KEYRAFT_COMMIT"); c != "" {
+		return c
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	return "unknown"
+}
+
+// below counts what does not hold.
+func (d document) below() (n int) {
+	for _, r := range d.Results {
+		if !r.OK {
+			n++
+		}
+	}
+	return n
+}
+
+func (d document) print(w io.Writer) error {
+	if _, err := fmt.Fprintf(w, "\n%s, commit %s, median of %d rounds\n\n", d.Machine, d.Commit, d.Rounds); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "FIGURE\tVALUE\tMIN–MAX\tUNIT\tLIMIT\tIS\tRATIO\tFLOOR\tHOLDS") // Flush reports what fails
+	for _, r := range d.Results {
+		floor, holds := "-", "-"
+		if r.Floor > 0 {
+			floor, holds = short(r.Floor), map[bool]string{true: "yes", false: "NO"}[r.OK]
+		}
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s–%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, short(r.Value), short(r.Min), short(r.Max), r.Unit, r.Limit, short(r.LimitValue), short(r.Ratio), floor, holds)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if d.Partial != "" {
+		_, err := fmt.Fprintf(w, "\nPARTIAL: %s\n", d.Partial)
+		return err
+	}
+	return nil
+}
+
+// short writes three digits.
+func short(v float64) string {
+	if v >= 1000 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
+
+func (d document) save(path string) error {
+	text, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
+}

@@ -1,0 +1,112 @@
+package bench
+
+import (
+	"crypto/sha256"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestUsageOfAProcess reads this process: a run that burns CPU time shows it, split by
+// the operations that succeeded, and memory is there.
+func TestUsageOfAProcess(t *testing.T) {
+	self := &Process{PID: os.Getpid()}
+	begun, err := self.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var digest [32]byte
+	w := newWorker(func(uint64) Outcome {
+		for range 1000 {
+			digest = sha256.Sum256(digest[:])
+		}
+		return Outcome{}
+	})
+	r := mustRun(t, Load{Ops: []string{"x"}, Workers: []Worker{w}, Warmup: 10 * time.Millisecond, Duration: 100 * time.Millisecond, Server: self})
+	ended, err := self.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := r.Usage
+	if u == nil || u.CPU <= 0 || u.CPU > ended.cpu-begun.cpu || u.Ops == 0 || u.Ops > r.OK()+1 || u.RSS < 1<<20 || u.Peak < u.RSS {
+		t.Fatalf("usage %+v of %d operations and %s in all", u, r.OK(), ended.cpu-begun.cpu)
+	}
+	if f := r.Figures(); f["cpu_us"] != us(u.CPU/time.Duration(u.Ops)) || f["rss_bytes"] != float64(u.RSS) || f["rate"] != r.Rate {
+		t.Errorf("figures %v", f)
+	}
+	// All that this test's own time was spent on is user and system time of ours.
+	if s := ended; s.user+s.system > s.cpu+time.Second || s.user+s.system < s.cpu-time.Second {
+		t.Errorf("the clock says %s, /proc %s and %s", s.cpu, s.user, s.system)
+	}
+	if _, err := (&Process{PID: 1 << 22}).read(); err == nil {
+		t.Error("a process that is not there was read")
+	}
+}
+
+// TestFiguresWithoutAProcess: what was not read has no figure, not a zero.
+func TestFiguresWithoutAProcess(t *testing.T) {
+	t.Parallel()
+	r := sampleResult()
+	r.Usage = nil
+	if _, ok := r.Figures()["cpu_us"]; ok || r.Usage.PerOp() != 0 || (Report{Result: r}).Sizes() != "" {
+		t.Error("a figure of nothing")
+	}
+}
+
+func TestKibibytes(t *testing.T) {
+	t.Parallel()
+	status := []byte("Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nBad:\n")
+	for name, want := range map[string]int64{"VmRSS:": 1 << 20, "VmHWM:": 2 << 20, "VmSwap:": 0, "Bad:": 0} {
+		if got := kibibytes(status, name); got != want {
+			t.Errorf("%s %d, want %d", name, got, want)
+		}
+	}
+}
+
+// TestSync: it writes, syncs and leaves nothing.
+func TestSync(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, err := Sync(dir, 10*time.Millisecond)
+	if err != nil || f["rate"] <= 0 || f["p50_us"] <= 0 {
+		t.Errorf("%v, %v", f, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+	if _, err := Sync(filepath.Join(dir, "nowhere"), time.Millisecond); err == nil {
+		t.Error("a folder that is not there")
+	}
+}
+
+// TestPin puts another process on one core, and on no other.
+func TestPin(t *testing.T) {
+	t.Parallel()
+	cores, err := Cores()
+	if err != nil || len(cores) == 0 {
+		t.Fatalf("cores %v, %v", cores, err)
+	}
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+	}()
+	p, last := Process{PID: cmd.Process.Pid}, cores[len(cores)-1]
+	if err := p.Pin(last); err != nil {
+		t.Fatal(err)
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(p.PID, &set); err != nil || set.Count() != 1 || !set.IsSet(last) {
+		t.Errorf("it may run on %d cores, %v", set.Count(), err)
+	}
+	if err := (&Process{PID: 1 << 22}).Pin(last); err == nil {
+		t.Error("a process that is not there was pinned")
+	}
+}
