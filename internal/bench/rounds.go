@@ -56,8 +56,10 @@ func Rounds(ctx context.Context, rounds int, rows []Row) (*Table, error) {
 
 // Stats are the middle and the ends of what several rounds gave.
 type Stats struct {
-	Median, Min, Max float64
-	N                int // rounds that had the figure
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+	N      int     `json:"rounds"` // that had the figure
 }
 
 // Of gives one figure of one row.
