@@ -165,54 +165,72 @@ func (i *Introspector) find(v *state.View, token string) (*held, error) {
 	if !ok {
 		return nil, nil
 	}
-	if IsOpaque(token) {
-		return i.findOpaque(v, token)
-	}
 	now := moment(i.cfg.Now, v)
 	digest := sha256.Sum256([]byte(token))
 	if g := i.seen.find(&digest); g != nil {
-		set, err := i.cfg.Signing.of(v, g.held.tenant)
+		holds, err := i.holds(v, g)
 		switch {
 		case err != nil:
 			return nil, err
 		case now >= g.held.claims.Expires:
 			return nil, nil
-		case set == g.set:
+		case holds:
 			return &g.held, nil
 		}
 	}
-	t, err := verify.Parse(token)
-	if err != nil {
-		return nil, nil // a bad token is inactive, never an error
+	g := &genuine{digest: digest, epoch: v.Epoch()}
+	var err error
+	if IsOpaque(token) {
+		ok, err = i.findOpaque(v, token, now, g)
+	} else {
+		ok, err = i.findJWT(v, cluster, token, now, g)
 	}
-	tenant, ok := tenantOf(cluster, t.Claims.Issuer)
-	if !ok || t.Header.KeyID == "" {
-		return nil, nil
-	}
-	set, err := i.cfg.Signing.of(v, tenant)
-	if err != nil {
+	if err != nil || !ok {
 		return nil, err
 	}
-	key, ok := set.public.Lookup(t.Header.KeyID)
-	if !ok || t.Verify(key) != nil {
-		return nil, nil
-	}
-	// Check allows for clocks that differ; the end of our own token is exact.
-	if t.Check(verify.Expect{Type: accessTokenType, Own: true, Now: now}) != nil || now >= t.Claims.Expires {
-		return nil, nil
-	}
-	g := &genuine{digest: digest, set: set, held: held{tenant, t.Claims}}
 	i.seen.keep(g)
 	return &g.held, nil
 }
 
+// holds tells whether what made the token genuine still does.
+func (i *Introspector) holds(v *state.View, g *genuine) (bool, error) {
+	if g.set == nil {
+		return g.epoch == v.Epoch(), nil // a row goes with its time alone, or in a restore
+	}
+	set, err := i.cfg.Signing.of(v, g.held.tenant)
+	return set == g.set, err
+}
+
+func (i *Introspector) findJWT(v *state.View, cluster *state.Cluster, token string, now int64, g *genuine) (bool, error) {
+	t, err := verify.Parse(token)
+	if err != nil {
+		return false, nil // a bad token is inactive, never an error
+	}
+	tenant, ok := tenantOf(cluster, t.Claims.Issuer)
+	if !ok || t.Header.KeyID == "" {
+		return false, nil
+	}
+	if g.set, err = i.cfg.Signing.of(v, tenant); err != nil {
+		return false, err
+	}
+	key, ok := g.set.public.Lookup(t.Header.KeyID)
+	if !ok || t.Verify(key) != nil {
+		return false, nil
+	}
+	// Check allows for clocks that differ; the end of our own token is exact.
+	if t.Check(verify.Expect{Type: accessTokenType, Own: true, Now: now}) != nil || now >= t.Claims.Expires {
+		return false, nil
+	}
+	g.held = held{tenant, t.Claims}
+	return true, nil
+}
+
 // findOpaque reads the row under the newest hash key and, after a rotation, under
 // the older ones.
-func (i *Introspector) findOpaque(v *state.View, token string) (*held, error) {
+func (i *Introspector) findOpaque(v *state.View, token string, now int64, g *genuine) (bool, error) {
 	minute, ok, err := opaqueMinute(i.cfg.Shared, v, token)
-	now := moment(i.cfg.Now, v)
 	if err != nil || !ok || uint64(max(now, 0)) >= minute*60 {
-		return nil, err
+		return false, err
 	}
 	var row *state.OpaqueToken
 	var failed error
@@ -222,18 +240,19 @@ func (i *Introspector) findOpaque(v *state.View, token string) (*held, error) {
 	})
 	switch {
 	case err != nil:
-		return nil, err
+		return false, err
 	case failed != nil && !i.cfg.Absent(failed):
-		return nil, fmt.Errorf("read an opaque token: %w", failed)
+		return false, fmt.Errorf("read an opaque token: %w", failed)
 	case failed != nil || row == nil || now >= row.GetExpiresAt():
-		return nil, nil
+		return false, nil
 	}
-	return &held{row.GetTenant(), verify.Claims{
+	g.held = held{row.GetTenant(), verify.Claims{
 		Issuer: row.GetIssuer(), Subject: row.GetSubject(), ClientID: row.GetClientId(), JTI: row.GetId(),
 		Audience: row.GetAudience(), Scope: row.GetScope(), IssuedAt: row.GetIssuedAt(), Expires: row.GetExpiresAt(),
 		Own: true, Epoch: row.GetEpoch(), Head: row.GetHead(),
 		Grant: row.GetGrant(), Root: row.GetRoot(), Application: row.GetApplication(), JKT: row.GetJkt(),
-	}}, nil
+	}}
+	return true, nil
 }
 
 // alive tells whether nothing has taken the token back: its tenant and client are

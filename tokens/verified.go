@@ -9,10 +9,11 @@ import (
 // verifiedSlots bounds the tokens that are remembered; each takes about 1 KiB.
 const verifiedSlots = 8192
 
-// verified remembers JWTs of ours whose signature was checked, since callers ask
-// about the same token again and again, and a signature costs five times all the
-// rest. Only genuine tokens get in. Whether one is still good is decided each
-// time: its key set must be the present one, and revocations are looked up.
+// verified remembers tokens of ours that were found genuine, since callers ask
+// about the same token again and again, and a signature or a read of the store
+// costs more than all the rest. Only genuine tokens get in. Whether one is still
+// good is decided each time: a JWT's key set must be the present one, an opaque
+// token's epoch too, and revocations are looked up.
 //
 // Safe for concurrent use: a slot is one pointer, and losing it costs one
 // verification.
@@ -20,10 +21,12 @@ type verified struct {
 	slots [verifiedSlots]atomic.Pointer[genuine]
 }
 
-// genuine is a token that a key of set signed. It is never changed.
+// genuine is a token that a key of set signed, or an opaque one (set is nil) whose
+// row was there in that epoch. It is not changed once it is kept.
 type genuine struct {
 	digest [sha256.Size]byte
 	set    *keySet
+	epoch  uint64
 	held   held
 }
 
