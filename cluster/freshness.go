@@ -80,10 +80,11 @@ func (n *Node) monotonic(since uint64) (*state.View, error) {
 // prove proves this state fresh, and tries again for a moment while leadership
 // moves. Its error wraps command.ErrUnavailable.
 func (n *Node) prove(ctx context.Context) error {
+	begun := time.Now()
 	if n.provePromptly() {
 		return nil
 	}
-	ctx, cancel := n.within(ctx, proofTime)
+	ctx, cancel := n.within(ctx, proofTime-time.Since(begun))
 	defer cancel()
 	for {
 		changed := n.leadership.changed()
@@ -114,18 +115,18 @@ func (n *Node) proveOnce(ctx context.Context) error {
 	return nil
 }
 
-// provePromptly is a proof that takes but a moment, as it does where nothing is
-// wrong; false: prove at leisure.
+// provePromptly is a proof by the next round, as it goes where nothing is wrong. It
+// makes no context and no timer: the round has its own. false: prove at leisure.
 func (n *Node) provePromptly() bool {
 	asked, err := n.reader.ask()
 	if err != nil {
 		return false
 	}
-	got, ok := promptly(&n.timers, asked)
-	if !ok || got.err != nil || !n.progress.promptly(&n.timers, got.index) {
+	<-asked.done
+	if asked.err != nil || !n.progress.promptly(&n.timers, asked.index) {
 		return false
 	}
-	n.proved(got)
+	n.proved(asked.readResult)
 	return true
 }
 

@@ -25,8 +25,15 @@ type reader struct {
 	node *Node
 
 	mu      sync.Mutex
-	waiting []chan readResult
+	next    *round // that whoever asks now waits for; nil: nobody does
+	waiting int    // for it
 	running bool
+}
+
+// round is one question to the voters, whose answer all share that wait for it.
+type round struct {
+	done chan struct{} // closed when result is set
+	readResult
 }
 
 type readResult struct {
@@ -36,17 +43,20 @@ type readResult struct {
 }
 
 // ask asks for an index of the FSM that holds every write acknowledged before the
-// call, and for when the round that proved it began. One answer comes.
-func (r *reader) ask() (<-chan readResult, error) {
-	mine := make(chan readResult, 1)
+// call, and for when the round that proved it began. It is answered within two
+// rounds' time, whatever happens.
+func (r *reader) ask() (*round, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.running && !r.node.spawn(r.rounds) {
 		return nil, errStopped
 	}
 	r.running = true
-	r.waiting = append(r.waiting, mine)
-	return mine, nil
+	if r.next == nil {
+		r.next = &round{done: make(chan struct{})}
+	}
+	r.waiting++
+	return r.next, nil
 }
 
 // index is the answer to ask, or the end of ctx.
@@ -56,8 +66,8 @@ func (r *reader) index(ctx context.Context) (readResult, error) {
 		return readResult{}, err
 	}
 	select {
-	case got := <-mine:
-		return got, got.err
+	case <-mine.done:
+		return mine.readResult, mine.err
 	case <-ctx.Done():
 		return readResult{}, context.Cause(ctx)
 	}
@@ -68,20 +78,18 @@ func (r *reader) rounds() {
 	for {
 		runtime.Gosched() // whoever is about to ask shares this round
 		r.mu.Lock()
-		waiting := r.waiting
-		r.waiting = nil
-		if len(waiting) == 0 {
+		now, waiting := r.next, r.waiting
+		r.next, r.waiting = nil, 0
+		if now == nil {
 			r.running = false
 			r.mu.Unlock()
 			return
 		}
 		r.mu.Unlock()
-		got := r.round()
+		now.readResult = r.round()
 		r.node.metrics.readRounds.Inc()
-		r.node.metrics.reads.Add(float64(len(waiting)))
-		for _, w := range waiting {
-			w <- got
-		}
+		r.node.metrics.reads.Add(float64(waiting))
+		close(now.done)
 	}
 }
 

@@ -18,8 +18,12 @@ const verifiedSlots = 8192
 // Safe for concurrent use: a slot is one pointer, and losing it costs one
 // verification.
 type verified struct {
-	slots [verifiedSlots]atomic.Pointer[genuine]
+	slots [verifiedSlots / 2]pair
 }
+
+// pair holds the two newest tokens that belong here, so that two that are asked
+// about in turn don't push each other out.
+type pair [2]atomic.Pointer[genuine]
 
 // genuine is a token that a key of set signed, or an opaque one (set is nil) whose
 // row was there in that epoch. It is not changed once it is kept.
@@ -30,16 +34,24 @@ type genuine struct {
 	held   held
 }
 
-func (c *verified) slot(digest *[sha256.Size]byte) *atomic.Pointer[genuine] {
-	return &c.slots[binary.LittleEndian.Uint64(digest[:])%verifiedSlots]
+func (c *verified) pair(digest *[sha256.Size]byte) *pair {
+	return &c.slots[binary.LittleEndian.Uint64(digest[:])%uint64(len(c.slots))]
 }
 
 // find returns the token with this digest; nil when it is not remembered.
 func (c *verified) find(digest *[sha256.Size]byte) *genuine {
-	if g := c.slot(digest).Load(); g != nil && g.digest == *digest {
-		return g
+	p := c.pair(digest)
+	for i := range p {
+		if g := p[i].Load(); g != nil && g.digest == *digest {
+			return g
+		}
 	}
 	return nil
 }
 
-func (c *verified) keep(g *genuine) { c.slot(&g.digest).Store(g) }
+func (c *verified) keep(g *genuine) {
+	p := c.pair(&g.digest)
+	if was := p[0].Swap(g); was != nil && was.digest != g.digest {
+		p[1].Store(was)
+	}
+}
