@@ -243,7 +243,6 @@ func TestIssuingOpaqueTokens(t *testing.T) {
 	if r := n.raw(entry(n.header(), same)); r[0].Reject != command.Accepted {
 		t.Errorf("the same proposal again: %v", r[0].Reject)
 	}
-	n.refused(opaque("x"), command.Exists)
 	row, err := n.View().Opaque(state.Minute(seconds(90)), digest32("x"))
 	if err != nil || row.GetId() != "x" {
 		t.Errorf("row %v, error %v", row, err)

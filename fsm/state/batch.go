@@ -262,12 +262,6 @@ func (b *Batch) PutConsumed(tenant, kind, id string, c *Consumed) {
 	b.queue(c.GetExpiresAt(), key)
 }
 
-// OpaqueRow returns a token's row; nil when there is none.
-func (b *Batch) OpaqueRow(hash [32]byte, expiresAt int64) (*OpaqueToken, error) {
-	t := &OpaqueToken{}
-	return found(t, b.read(opaqueKey(Minute(expiresAt), hash), t))
-}
-
 // Answered returns the kept result under a key; nil when there is none.
 func (b *Batch) Answered(key [16]byte) (*Answered, error) {
 	a := &Answered{}
