@@ -27,6 +27,7 @@ BENCH ?=
 bench: build ## what a request costs beside what it must cost: a table, and build/bench.json
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ceiling ./internal/bench/ceiling
 	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/tokens.test ./tokens
+	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/logstore.test ./cluster/logstore
 	KEYRAFT_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null) $(GO) run ./cmd/bench $(BENCH)
 
 test: ## all tests that need Go alone; others say that they skip

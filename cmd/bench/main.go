@@ -30,13 +30,14 @@ func main() { os.Exit(run()) }
 
 // options are the flags.
 type options struct {
-	bin, ceiling, tokens string // programs
-	data, out            string
-	rounds               int
-	long, warmup         time.Duration
-	connections          int
-	only                 *regexp.Regexp
-	strict               bool
+	bin, ceiling     string // programs
+	tokens, logstore string // test programs
+	data, out        string
+	rounds           int
+	long, warmup     time.Duration
+	connections      int
+	only             *regexp.Regexp
+	strict, small    bool
 }
 
 func run() int {
@@ -45,6 +46,7 @@ func run() int {
 	flag.StringVar(&o.bin, "bin", filepath.Join("bin", "keyraft"), "the keyraft program")
 	flag.StringVar(&o.ceiling, "ceiling", filepath.Join("bin", "ceiling"), "the reference program, internal/bench/ceiling")
 	flag.StringVar(&o.tokens, "tokens", filepath.Join("bin", "tokens.test"), "test program of the package tokens, for what has no HTTP around it")
+	flag.StringVar(&o.logstore, "logstore", filepath.Join("bin", "logstore.test"), "test program of the package cluster/logstore, for raft alone")
 	flag.StringVar(&o.data, "data", "build", "folder below which the servers' data lies, on the disk that is measured")
 	flag.StringVar(&o.out, "out", filepath.Join("build", "bench.json"), "file for the figures")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds")
@@ -52,6 +54,7 @@ func run() int {
 	flag.DurationVar(&o.warmup, "warmup", 300*time.Millisecond, "the same load before, not measured")
 	flag.IntVar(&o.connections, "connections", 64, "connections of rows that do not say otherwise")
 	flag.StringVar(&only, "only", "", "regular expression: run these rows and the limits that they need")
+	flag.BoolVar(&o.small, "small", false, "small sizes where a row has one: shows that it runs, not how fast")
 	flag.BoolVar(&o.strict, "strict", false, "exit with 1 when a floor does not hold")
 	flag.Parse()
 	var err error
@@ -59,7 +62,7 @@ func run() int {
 		fmt.Fprintf(os.Stderr, "bench: %v; see -help\n", errors.Join(err, errors.New("the flags make no run")))
 		return 2
 	}
-	for _, program := range []string{o.bin, o.ceiling, o.tokens} {
+	for _, program := range []string{o.bin, o.ceiling, o.tokens, o.logstore} {
 		if _, err := os.Stat(program); err != nil {
 			fmt.Fprintf(os.Stderr, "bench: %v; run 'make bench', which builds it\n", err)
 			return 2

@@ -23,6 +23,7 @@ type figure struct {
 	value func(r round) float64
 	bound func(r round) float64
 	less  bool // a smaller value is a better one: the ratio is limit over value
+	worst bool // the worst round counts, not the middle one
 }
 
 func cpu(row string) func(round) float64 {
@@ -46,7 +47,7 @@ func figures() []figure {
 	ofCeiling := es256
 	ofCeiling.name, ofCeiling.limit, ofCeiling.floor, ofCeiling.bound = es256.name+"_of_ceiling", "ceiling program", 0.78, cpu("ceiling_es256")
 	ofCeiling.needs = []string{es256.name, "ceiling_es256"}
-	return []figure{
+	return append([]figure{
 		es256, // F1
 		ofCeiling,
 		us("jwt_client_credentials_eddsa", "bare + sig", 0, sum(cpu("bare"), cpu("sig_eddsa")), "bare", "sig_eddsa"),
@@ -64,7 +65,7 @@ func figures() []figure {
 		us("ceiling_rs256", "bare + sig", 0, sum(cpu("bare"), cpu("sig_rs256")), "bare", "sig_rs256"),
 		us("ceiling_opaque", "bare", 0, cpu("bare"), "bare"),
 		us("ceiling_introspect", "bare", 0, cpu("bare"), "bare"),
-	}
+	}, clusterFigures()...)
 }
 
 // wanted are the figures that -only names.
@@ -158,7 +159,7 @@ func (s *stage) makers() []maker {
 		return map[string]any{"client_name": alg, "access_token_signed_response_alg": alg, "access_token_lifetime": 3600}
 	}
 	opaque := map[string]any{"client_name": "opaque", "access_token_format": "opaque", "access_token_lifetime": 3600}
-	return []maker{
+	return append([]maker{
 		{"bare", ceiling("ES256", "jwt", load{token: "/bare", mix: issue})},
 		{"sig_es256", signature("ES256")},
 		{"sig_eddsa", signature("EdDSA")},
@@ -178,5 +179,5 @@ func (s *stage) makers() []maker {
 		{"opaque_issue_1voter", node(opaque, load{mix: issue, connections: crowd})},
 		{"ceiling_introspect", ceiling("ES256", "opaque", load{mix: bench.Mix{Introspect: 1}, tokens: 1000})},
 		{"introspect_linearizable", node(opaque, load{mix: bench.Mix{Introspect: 1}, tokens: 1000})},
-	}
+	}, s.clusterMakers()...)
 }

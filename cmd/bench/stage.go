@@ -102,11 +102,14 @@ func (s *stage) start(ctx context.Context, name, bin string, args ...string) (*s
 }
 
 // keyraft starts a node that is a cluster of its own.
-func (s *stage) keyraft(ctx context.Context) (*served, error) {
-	if v := s.servers["keyraft"]; v != nil {
+func (s *stage) keyraft(ctx context.Context) (*served, error) { return s.alone(ctx, "keyraft") }
+
+// alone is keyraft, of a name.
+func (s *stage) alone(ctx context.Context, name string) (*served, error) {
+	if v := s.servers[name]; v != nil {
 		return v, nil
 	}
-	return s.start(ctx, "keyraft", s.o.bin, "server", "--dev", "--api-addr", "127.0.0.1:0", "--data-dir", filepath.Join(s.dir, "keyraft"), "--log-level", "warn")
+	return s.start(ctx, name, s.o.bin, "server", "--dev", "--api-addr", "127.0.0.1:0", "--data-dir", filepath.Join(s.dir, name), "--log-level", "warn")
 }
 
 // ceiling starts the reference program with one kind of token.
@@ -130,11 +133,33 @@ func (v *served) register(ctx context.Context, members map[string]any) (proc.Cli
 // load is what a row puts on a server.
 type load struct {
 	server      *served
+	others      []*served // nodes of the same cluster: their CPU time counts too
+	spread      bool      // connections take turns over them all
 	client      proc.Client
 	token       string // path of the token endpoint; empty: the usual one
 	mix         bench.Mix
 	tokens      int
 	connections int
+}
+
+// urls are those that the load goes to.
+func (l load) urls() []string {
+	urls := []string{l.server.ready.URL}
+	for _, o := range l.others {
+		if l.spread {
+			urls = append(urls, o.ready.URL)
+		}
+	}
+	return urls
+}
+
+// process is whose CPU time is read.
+func (l load) process() *bench.Process {
+	p := &bench.Process{PID: l.server.proc.PID()}
+	for _, o := range l.others {
+		p.With = append(p.With, o.proc.PID())
+	}
+	return p
 }
 
 // put runs a load once.
@@ -143,7 +168,7 @@ func (s *stage) put(ctx context.Context, l load) (bench.Figures, error) {
 		l.connections = s.o.connections
 	}
 	target := bench.Target{
-		Servers: []string{l.server.ready.URL}, Token: l.token,
+		Servers: l.urls(), Token: l.token,
 		Client: bench.Credentials{ID: l.client.ID, Secret: l.client.Secret, Form: true},
 	}
 	if l.token == "" { // the node's own clients use the header
@@ -153,9 +178,17 @@ func (s *stage) put(ctx context.Context, l load) (bench.Figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := bench.Run(ctx, bench.Load{
-		Ops: bench.Ops("issue"), Workers: workers, Warmup: s.o.warmup, Duration: s.o.long, Server: &bench.Process{PID: l.server.proc.PID()},
-	})
+	r, err := whole(bench.Run(ctx, bench.Load{
+		Ops: bench.Ops("issue"), Workers: workers, Warmup: s.o.warmup, Duration: s.o.long, Server: l.process(),
+	}))
+	if err != nil {
+		return nil, err
+	}
+	return r.Figures(), nil
+}
+
+// whole takes a run for an error unless all of it succeeded.
+func whole(r *bench.Result, err error) (*bench.Result, error) {
 	switch {
 	case err != nil:
 		return nil, err
@@ -166,7 +199,7 @@ func (s *stage) put(ctx context.Context, l load) (bench.Figures, error) {
 	case r.OK() == 0:
 		return nil, errors.New("nothing was done")
 	}
-	return r.Figures(), nil
+	return r, nil
 }
 
 // sign has the reference program make signatures on the servers' core.
@@ -187,7 +220,11 @@ func (s *stage) once(ctx context.Context, bin string, args ...string) ([]byte, t
 	}
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Stdout, cmd.Stderr, cmd.Env = &out, &errs, append(os.Environ(), "GOMAXPROCS=1")
+	dir, err := filepath.Abs(s.dir) // its files lie on the disk that is measured
+	if err != nil {
+		return nil, 0, err
+	}
+	cmd.Stdout, cmd.Stderr, cmd.Env = &out, &errs, append(os.Environ(), "GOMAXPROCS=1", "TMPDIR="+dir)
 	if err := cmd.Start(); err != nil {
 		return nil, 0, err
 	}
@@ -214,24 +251,32 @@ func (s *stage) goBenchmark(ctx context.Context, name string) (bench.Figures, er
 
 // readBenchmark reads "BenchmarkX  123  456 ns/op  7 B/op  8 allocs/op".
 func readBenchmark(out []byte, name string) (n, allocs float64, err error) {
-	for line := range bytes.Lines(out) {
-		fields := bytes.Fields(line)
-		if len(fields) < 4 || string(fields[0]) != name && !bytes.HasPrefix(fields[0], []byte(name+"-")) {
+	fields := benchmarkLine(out, name)
+	if fields == nil {
+		return 0, 0, fmt.Errorf("%s printed no figure", name)
+	}
+	times, err := strconv.ParseUint(string(fields[1]), 10, 62)
+	if err != nil || times == 0 {
+		return 0, 0, fmt.Errorf("%s: %q is no number of times", name, fields[1])
+	}
+	for i := 2; i+1 < len(fields); i += 2 {
+		if string(fields[i+1]) != "allocs/op" {
 			continue
 		}
-		times, err := strconv.ParseUint(string(fields[1]), 10, 62)
-		if err != nil || times == 0 {
-			return 0, 0, fmt.Errorf("%s: %q is no number of times", name, fields[1])
+		if allocs, err = strconv.ParseFloat(string(fields[i]), 64); err != nil {
+			return 0, 0, fmt.Errorf("%s: %q is no number of allocations", name, fields[i])
 		}
-		for i := 2; i+1 < len(fields); i += 2 {
-			if string(fields[i+1]) != "allocs/op" {
-				continue
-			}
-			if allocs, err = strconv.ParseFloat(string(fields[i]), 64); err != nil {
-				return 0, 0, fmt.Errorf("%s: %q is no number of allocations", name, fields[i])
-			}
-		}
-		return float64(times), allocs, nil
 	}
-	return 0, 0, fmt.Errorf("%s printed no figure", name)
+	return float64(times), allocs, nil
+}
+
+// benchmarkLine is the line of a benchmark in fields, nil when there is none.
+func benchmarkLine(out []byte, name string) [][]byte {
+	for line := range bytes.Lines(out) {
+		fields := bytes.Fields(line)
+		if len(fields) >= 4 && (string(fields[0]) == name || bytes.HasPrefix(fields[0], []byte(name+"-"))) {
+			return fields
+		}
+	}
+	return nil
 }

@@ -68,9 +68,16 @@ func (s *stage) document(t *bench.Table, partial string) document {
 		if ratio.N == 0 {
 			continue
 		}
+		shown, held := value.Median, ratio.Median
+		if f.worst {
+			held = ratio.Min
+			if shown = value.Min; f.less {
+				shown = value.Max
+			}
+		}
 		d.Results = append(d.Results, result{
-			Name: f.name, Value: value.Median, Min: value.Min, Max: value.Max, Unit: f.unit,
-			Limit: f.limit, LimitValue: bound.Median, Ratio: ratio.Median, Floor: f.floor, OK: ratio.Median >= f.floor,
+			Name: f.name, Value: shown, Min: value.Min, Max: value.Max, Unit: f.unit,
+			Limit: f.limit, LimitValue: bound.Median, Ratio: held, Floor: f.floor, OK: held >= f.floor,
 		})
 	}
 	for _, name := range t.Rows {

@@ -270,13 +270,13 @@ func (r *runner) measure(ctx context.Context, done <-chan struct{}) {
 	if !r.wait(ctx, done, r.Warmup) {
 		return
 	}
-	begun, err := r.Server.read()
+	begun, err := r.Server.readAll()
 	before := r.rec.within()
 	if err != nil {
 		return
 	}
 	r.wait(ctx, done, r.end) // a partial run is measured too
-	ended, err := r.Server.read()
+	ended, err := r.Server.readAll()
 	if err != nil {
 		return // it is gone: the run is partial
 	}

@@ -4,12 +4,33 @@ import "time"
 
 // Process is a process of this machine, such as the server under load. Linux only:
 // elsewhere nothing of it can be read.
-type Process struct{ PID int }
+type Process struct {
+	PID  int
+	With []int // ids of further ones that count as one with it, such as a cluster's nodes
+}
+
+// readAll reads the process and those that count with it.
+func (p *Process) readAll() (sample, error) {
+	all, err := p.read()
+	for _, pid := range p.With {
+		if err != nil {
+			return sample{}, err
+		}
+		var one sample
+		one, err = (&Process{PID: pid}).read()
+		all = all.plus(one)
+	}
+	return all, err
+}
 
 // sample is what a process has used since its start.
 type sample struct {
 	cpu, user, system time.Duration
 	rss, peak         int64
+}
+
+func (s sample) plus(o sample) sample {
+	return sample{cpu: s.cpu + o.cpu, user: s.user + o.user, system: s.system + o.system, rss: s.rss + o.rss, peak: s.peak + o.peak}
 }
 
 // Usage is what a process used during a run.

@@ -44,6 +44,16 @@ func TestUsageOfAProcess(t *testing.T) {
 	if _, err := (&Process{PID: 1 << 22}).read(); err == nil {
 		t.Error("a process that is not there was read")
 	}
+	// With names others that count as one with it.
+	twice := &Process{PID: os.Getpid(), With: []int{os.Getpid()}}
+	if both, err := twice.readAll(); err != nil || both.cpu < 2*ended.cpu || both.rss < ended.rss {
+		t.Errorf("%+v, %v, where one has used %+v", both, err, ended)
+	}
+	for _, gone := range []*Process{{PID: os.Getpid(), With: []int{1 << 22, os.Getpid()}}, {PID: 1 << 22, With: []int{os.Getpid()}}} {
+		if _, err := gone.readAll(); err == nil {
+			t.Errorf("%+v was read, and one of them is not there", gone)
+		}
+	}
 }
 
 // TestFiguresWithoutAProcess: what was not read has no figure, not a zero.
