@@ -51,6 +51,12 @@ func clusterFigures() []figure {
 		}
 	}
 
+	single := func(row string) figure {
+		return figure{
+			name: row, unit: "µs", limit: "raft alone, 3 voters", needs: []string{row, "raft_apply_3voters"},
+			value: of(row, "p50_us"), bound: of("raft_apply_3voters", "p50_us"), less: true,
+		}
+	}
 	failover := figure{
 		name: "failover_writes", unit: "ms", limit: "3 x heartbeat timeout", floor: 1, needs: []string{"failover_writes"},
 		value: of("failover_writes", "resume_ms"), bound: constant(3 * millis(heartbeat)), less: true,
@@ -66,13 +72,14 @@ func clusterFigures() []figure {
 			name: "write_single_p50", unit: "µs", limit: "1.5 x raft alone", floor: 1, needs: []string{"write_single_p50", "raft_apply"},
 			value: of("write_single_p50", "p50_us"), bound: times(1.5, of("raft_apply", "p50_us")), less: true,
 		},
-		{
-			name: "write_single_p50_3voters", unit: "µs", limit: "raft alone, 3 voters", needs: []string{"write_single_p50_3voters", "raft_apply_3voters"},
-			value: of("write_single_p50_3voters", "p50_us"), bound: of("raft_apply_3voters", "p50_us"), less: true,
-		},
-		cpuOf("introspect_leader", "introspect_leader", "cpu_us", "µs CPU", 0.45), // F7
+		single("write_single_p50_3voters"),
+		single("write_single_p50_follower"),
+		// Of the node that was asked; the round costs the others something, too.
+		cpuOf("introspect_leader", "introspect_leader", "own_us", "µs CPU", 0.45), // F7
+		cpuOf("introspect_leader_all_nodes", "introspect_leader", "cpu_us", "µs CPU", 0),
 		rounds("introspect_leader"),
-		cpuOf("introspect_follower", "introspect_follower", "cpu_us", "µs CPU", 0),
+		cpuOf("introspect_follower", "introspect_follower", "own_us", "µs CPU", 0),
+		cpuOf("introspect_follower_all_nodes", "introspect_follower", "cpu_us", "µs CPU", 0),
 		rounds("introspect_follower"),
 		{
 			name: "revoke", unit: "1/s", limit: "min(10 x sync, 0.35 x ceiling)",
@@ -80,6 +87,7 @@ func clusterFigures() []figure {
 		},
 		cpuOf("revoke_cpu", "revoke", "cpu_us", "µs CPU", 0),
 		cpuOf("delta_100_gateways", "delta_100_gateways", "delivery_us", "µs CPU/delivery", 0),
+		cpuOf("delta_100_gateways_added", "delta_100_gateways", "added_us", "µs CPU/delivery", 0),
 		{ // F10
 			name: "propagation_p99", unit: "ms", limit: "3 x commit p99 + 50 ms", floor: 1, needs: []string{"propagation_p99"},
 			value: of("propagation_p99", "reach_p99_ms"), less: true,
@@ -101,9 +109,9 @@ func (s *stage) clusterMakers() []maker {
 	three := func(run func(ctx context.Context) (bench.Figures, error)) func(context.Context) (runner, error) {
 		return func(ctx context.Context) (runner, error) { return run, t.start(ctx) }
 	}
-	bare := func(name string) func(context.Context) (runner, error) {
+	bare := func(voters int) func(context.Context) (runner, error) {
 		return func(context.Context) (runner, error) {
-			return func(ctx context.Context) (bench.Figures, error) { return s.bareApply(ctx, name) }, nil
+			return func(ctx context.Context) (bench.Figures, error) { return s.bareApply(ctx, voters) }, nil
 		}
 	}
 	issue := bench.Mix{Issue: 1}
@@ -111,11 +119,14 @@ func (s *stage) clusterMakers() []maker {
 		{"opaque_issue_3voters", three(func(ctx context.Context) (bench.Figures, error) {
 			return t.put(ctx, load{client: t.opaque, mix: issue, connections: crowd, spread: true}, leads)
 		})},
-		{"raft_apply", bare("voters=1")},
+		{"raft_apply", bare(1)},
 		{"write_single_p50", s.prepareSingle},
-		{"raft_apply_3voters", bare("voters=3")},
+		{"raft_apply_3voters", bare(3)},
 		{"write_single_p50_3voters", three(func(ctx context.Context) (bench.Figures, error) {
 			return t.put(ctx, load{client: t.opaque, mix: issue, connections: 1}, leads)
+		})},
+		{"write_single_p50_follower", three(func(ctx context.Context) (bench.Figures, error) {
+			return t.put(ctx, load{client: t.opaque, mix: issue, connections: 1}, follows)
 		})},
 		{"introspect_leader", three(func(ctx context.Context) (bench.Figures, error) { return t.introspect(ctx, leads) })},
 		{"introspect_follower", three(func(ctx context.Context) (bench.Figures, error) { return t.introspect(ctx, follows) })},
@@ -182,9 +193,11 @@ func (s *stage) revoke(ctx context.Context, v *served, c proc.Client, tokens int
 	return r.Figures(), len(r.Ops) == 1 && r.Ops[0].Name == "revoke", nil
 }
 
-// bareApply runs raft alone over the product's log store.
-func (s *stage) bareApply(ctx context.Context, name string) (bench.Figures, error) {
-	out, _, err := s.once(ctx, s.o.logstore, "-test.run", "^$", "-test.bench", "^BenchmarkBareApply$/^"+name+"$", "-test.benchtime", (s.o.long / 2).String())
+// bareApply runs raft alone over the product's log store. Voters that share a process
+// have a thread each, as processes of their own would.
+func (s *stage) bareApply(ctx context.Context, voters int) (bench.Figures, error) {
+	name := fmt.Sprintf("voters=%d", voters)
+	out, _, err := s.once(ctx, s.o.logstore, "-test.cpu", strconv.Itoa(voters), "-test.run", "^$", "-test.bench", "^BenchmarkBareApply$/^"+name+"$", "-test.benchtime", (s.o.long / 2).String())
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 
 // clusterSeen are the figures that rows of a cluster give besides rate and CPU time.
 var clusterSeen = bench.Figures{
-	"p50_us": 1, "p99_us": 1, "rounds": 1, "delivery_us": 1, "reach_p99_ms": 1, "commit_p99_ms": 1,
+	"p50_us": 1, "p99_us": 1, "own_us": 1, "added_us": 1, "rounds": 1, "delivery_us": 1, "reach_p99_ms": 1, "commit_p99_ms": 1,
 	"resume_ms": 1, "kept": 1, "served": 1, "gap_ms": 1,
 }
 

@@ -12,6 +12,7 @@ type Process struct {
 // readAll reads the process and those that count with it.
 func (p *Process) readAll() (sample, error) {
 	all, err := p.read()
+	all.own = all.cpu
 	for _, pid := range p.With {
 		if err != nil {
 			return sample{}, err
@@ -26,16 +27,18 @@ func (p *Process) readAll() (sample, error) {
 // sample is what a process has used since its start.
 type sample struct {
 	cpu, user, system time.Duration
+	own               time.Duration // CPU time of the process alone, without those that count with it
 	rss, peak         int64
 }
 
 func (s sample) plus(o sample) sample {
-	return sample{cpu: s.cpu + o.cpu, user: s.user + o.user, system: s.system + o.system, rss: s.rss + o.rss, peak: s.peak + o.peak}
+	return sample{own: s.own, cpu: s.cpu + o.cpu, user: s.user + o.user, system: s.system + o.system, rss: s.rss + o.rss, peak: s.peak + o.peak}
 }
 
 // Usage is what a process used during a run.
 type Usage struct {
 	CPU    time.Duration // user and system, to the nanosecond
+	Own    time.Duration // CPU of the process alone, where others count with it
 	User   time.Duration // to 10 ms, as is System
 	System time.Duration
 	RSS    int64  // bytes at the end
@@ -52,5 +55,5 @@ func (u *Usage) PerOp() time.Duration {
 }
 
 func (s sample) since(begun sample, ops uint64) *Usage {
-	return &Usage{CPU: s.cpu - begun.cpu, User: s.user - begun.user, System: s.system - begun.system, RSS: s.rss, Peak: s.peak, Ops: ops}
+	return &Usage{CPU: s.cpu - begun.cpu, Own: s.own - begun.own, User: s.user - begun.user, System: s.system - begun.system, RSS: s.rss, Peak: s.peak, Ops: ops}
 }

@@ -46,8 +46,11 @@ func TestUsageOfAProcess(t *testing.T) {
 	}
 	// With names others that count as one with it.
 	twice := &Process{PID: os.Getpid(), With: []int{os.Getpid()}}
-	if both, err := twice.readAll(); err != nil || both.cpu < 2*ended.cpu || both.rss < ended.rss {
+	if both, err := twice.readAll(); err != nil || both.cpu < 2*ended.cpu || both.rss < ended.rss || both.own < ended.cpu || both.own > both.cpu-ended.cpu {
 		t.Errorf("%+v, %v, where one has used %+v", both, err, ended)
+	}
+	if u := (sample{cpu: 9, own: 5}).since(sample{cpu: 2, own: 1}, 1); u.CPU != 7 || u.Own != 4 {
+		t.Errorf("%+v", u)
 	}
 	for _, gone := range []*Process{{PID: os.Getpid(), With: []int{1 << 22, os.Getpid()}}, {PID: 1 << 22, With: []int{os.Getpid()}}} {
 		if _, err := gone.readAll(); err == nil {

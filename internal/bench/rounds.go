@@ -8,7 +8,8 @@ import (
 )
 
 // Figures are what one run of a row gave, by name. Those of Result.Figures are
-// "rate", "cpu_us", "p50_us", "p99_us", "rss_bytes", "peak_bytes" and "failed".
+// "rate", "cpu_us", "p50_us", "p99_us", "rss_bytes", "peak_bytes" and "failed"; "own_us" is
+// the CPU time of the process alone where others count with it.
 type Figures map[string]float64
 
 // Figures gives the figures of a run for a table. Those of the server's process are
@@ -18,6 +19,9 @@ func (r *Result) Figures() Figures {
 	f := Figures{"rate": r.Rate, "p50_us": us(r.All.At(50)), "p99_us": us(r.All.At(99)), "failed": float64(r.Failed())}
 	if r.Usage != nil {
 		f["cpu_us"], f["rss_bytes"], f["peak_bytes"] = us(r.Usage.PerOp()), float64(r.Usage.RSS), float64(r.Usage.Peak)
+		if r.Usage.Ops > 0 && r.Usage.Own != r.Usage.CPU {
+			f["own_us"] = us(r.Usage.Own) / float64(r.Usage.Ops)
+		}
 	}
 	return f
 }
