@@ -23,7 +23,7 @@ func TestEachFigureIsMadeOfRows(t *testing.T) {
 		}
 		made[m.row] = true
 	}
-	for _, f := range figures() {
+	for _, f := range figures(options{}) {
 		if names[f.name] {
 			t.Errorf("two figures are called %s", f.name)
 		}

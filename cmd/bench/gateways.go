@@ -272,7 +272,7 @@ func (t *trio) stream(ctx context.Context, who []proc.GatewayCredential, perSeco
 	log := &revocations{sent: map[uint64]time.Time{}}
 	l := load{server: t.served(nodes[0])[0], others: t.served(nodes[1:]...)}
 	polls, begun := fl.polls.Load(), time.Now()
-	r, err := whole(bench.Run(ctx, bench.Load{
+	r, err := succeeded(bench.Run(ctx, bench.Load{
 		Ops: []string{"revoke"}, Workers: log.workers(ctx, nodes[0], 16), Rate: perSecond,
 		Warmup: t.s.o.warmup, Duration: t.s.o.long, Server: l.process(),
 	}))

@@ -54,7 +54,7 @@ func run() int {
 	flag.DurationVar(&o.warmup, "warmup", 300*time.Millisecond, "the same load before, not measured")
 	flag.IntVar(&o.connections, "connections", 64, "connections of rows that do not say otherwise")
 	flag.StringVar(&only, "only", "", "regular expression: run these rows and the limits that they need")
-	flag.BoolVar(&o.small, "small", false, "small sizes where a row has one: shows that it runs, not how fast")
+	flag.BoolVar(&o.small, "small", false, "for function, not for figures: short warm-ups, and few of what a row has many of")
 	flag.BoolVar(&o.strict, "strict", false, "exit with 1 when a floor does not hold")
 	flag.Parse()
 	var err error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/keyraft/keyraft/internal/bench"
 )
@@ -39,7 +40,7 @@ func sum(a, b func(round) float64) func(round) float64 {
 }
 
 // figures is the table: names as the readers of bench.json know them.
-func figures() []figure {
+func figures(_ options) []figure {
 	us := func(name, limit string, floor float64, bound func(round) float64, needs ...string) figure {
 		return figure{name: name, unit: "µs CPU", limit: limit, floor: floor, needs: append(needs, name), value: cpu(name), bound: bound, less: true}
 	}
@@ -47,7 +48,7 @@ func figures() []figure {
 	ofCeiling := es256
 	ofCeiling.name, ofCeiling.limit, ofCeiling.floor, ofCeiling.bound = es256.name+"_of_ceiling", "ceiling program", 0.78, cpu("ceiling_es256")
 	ofCeiling.needs = []string{es256.name, "ceiling_es256"}
-	return append([]figure{
+	return slices.Concat([]figure{
 		es256, // F1
 		ofCeiling,
 		us("jwt_client_credentials_eddsa", "bare + sig", 0, sum(cpu("bare"), cpu("sig_eddsa")), "bare", "sig_eddsa"),
@@ -65,12 +66,14 @@ func figures() []figure {
 		us("ceiling_rs256", "bare + sig", 0, sum(cpu("bare"), cpu("sig_rs256")), "bare", "sig_rs256"),
 		us("ceiling_opaque", "bare", 0, cpu("bare"), "bare"),
 		us("ceiling_introspect", "bare", 0, cpu("bare"), "bare"),
-	}, clusterFigures()...)
+	},
+		clusterFigures(),
+	)
 }
 
 // wanted are the figures that -only names.
 func (o options) wanted() (out []figure) {
-	for _, f := range figures() {
+	for _, f := range figures(o) {
 		if o.only.MatchString(f.name) {
 			out = append(out, f)
 		}
@@ -159,7 +162,7 @@ func (s *stage) makers() []maker {
 		return map[string]any{"client_name": alg, "access_token_signed_response_alg": alg, "access_token_lifetime": 3600}
 	}
 	opaque := map[string]any{"client_name": "opaque", "access_token_format": "opaque", "access_token_lifetime": 3600}
-	return append([]maker{
+	return slices.Concat([]maker{
 		{"bare", ceiling("ES256", "jwt", load{token: "/bare", mix: issue})},
 		{"sig_es256", signature("ES256")},
 		{"sig_eddsa", signature("EdDSA")},
@@ -179,5 +182,7 @@ func (s *stage) makers() []maker {
 		{"opaque_issue_1voter", node(opaque, load{mix: issue, connections: crowd})},
 		{"ceiling_introspect", ceiling("ES256", "opaque", load{mix: bench.Mix{Introspect: 1}, tokens: 1000})},
 		{"introspect_linearizable", node(opaque, load{mix: bench.Mix{Introspect: 1}, tokens: 1000})},
-	}, s.clusterMakers()...)
+	},
+		s.clusterMakers(),
+	)
 }

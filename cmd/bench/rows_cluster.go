@@ -184,7 +184,7 @@ func (s *stage) revoke(ctx context.Context, v *served, c proc.Client, tokens int
 	if err != nil {
 		return nil, false, err
 	}
-	r, err := whole(bench.Run(ctx, bench.Load{
+	r, err := succeeded(bench.Run(ctx, bench.Load{
 		Ops: bench.Ops("issue"), Workers: workers, Warmup: s.o.warmup, Duration: s.o.long, Server: l.process(),
 	}))
 	if err != nil {

@@ -3,12 +3,14 @@ package main
 import (
 	"maps"
 	"math"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/keyraft/keyraft/internal/bench"
+	"github.com/keyraft/keyraft/internal/config"
 )
 
 // clusterSeen are the figures that rows of a cluster give besides rate and CPU time.
@@ -40,6 +42,15 @@ func TestWorstOfTheRounds(t *testing.T) {
 	}
 	if r := got["failover_writes_served"]; r.Value != 1 || !r.OK || d.below() != 2 {
 		t.Errorf("%d below, %+v", d.below(), r)
+	}
+}
+
+// TestHeartbeatIsTheUsualOne: the limits of a failover are made of what the nodes have.
+func TestHeartbeatIsTheUsualOne(t *testing.T) {
+	t.Parallel()
+	f, ok := reflect.TypeFor[config.Raft]().FieldByName("HeartbeatTimeout")
+	if usual, err := time.ParseDuration(f.Tag.Get("default")); !ok || err != nil || usual != heartbeat {
+		t.Errorf("the nodes' is %s, %v; the figures say %s", usual, err, heartbeat)
 	}
 }
 

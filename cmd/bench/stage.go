@@ -178,7 +178,7 @@ func (s *stage) put(ctx context.Context, l load) (bench.Figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := whole(bench.Run(ctx, bench.Load{
+	r, err := succeeded(bench.Run(ctx, bench.Load{
 		Ops: bench.Ops("issue"), Workers: workers, Warmup: s.o.warmup, Duration: s.o.long, Server: l.process(),
 	}))
 	if err != nil {
@@ -187,9 +187,9 @@ func (s *stage) put(ctx context.Context, l load) (bench.Figures, error) {
 	return r.Figures(), nil
 }
 
-// whole takes a run for an error unless all of it succeeded. What an open load was late
+// succeeded takes a run for an error unless all of it succeeded. What an open load was late
 // for at its end was never asked.
-func whole(r *bench.Result, err error) (*bench.Result, error) {
+func succeeded(r *bench.Result, err error) (*bench.Result, error) {
 	switch {
 	case err != nil:
 		return nil, err
