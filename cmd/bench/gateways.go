@@ -255,11 +255,14 @@ func (f *fleet) reach(r *revocations) ([]time.Duration, error) {
 // stream has revocations made at a follower, this many a second, while gateways poll.
 // The CPU time is that of all three nodes, for one revocation; "delivery_us" is it for
 // one revocation at one gateway, its commit and the nodes' own life included.
-func (t *trio) stream(ctx context.Context, who []proc.GatewayCredential, perSecond float64) (f bench.Figures, err error) {
-	nodes, err := t.order(ctx, follows)
-	if err != nil {
-		return nil, err
-	}
+func (t *trio) stream(ctx context.Context, who []proc.GatewayCredential, perSecond float64) (bench.Figures, error) {
+	return t.steadily(ctx, follows, func(nodes []*proc.Node) (bench.Figures, error) {
+		return t.streamAt(ctx, nodes, who, perSecond)
+	})
+}
+
+// streamAt is stream at the first one of the nodes, of which the last leads.
+func (t *trio) streamAt(ctx context.Context, nodes []*proc.Node, who []proc.GatewayCredential, perSecond float64) (f bench.Figures, err error) {
 	before, err := scrape(ctx, nodes[2]) // the leader
 	if err != nil {
 		return nil, err
