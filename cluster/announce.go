@@ -172,7 +172,9 @@ func (n *Node) startPools() bool {
 		}
 		if err != nil {
 			ok = false
-			n.log.Warn("gossip could not be started; trying again", "pool", key, "error", err)
+			if n.repeats.due("gossip/"+key, err.Error(), time.Now()) {
+				n.log.Warn("gossip could not be started; trying again", "pool", key, "error", err)
+			}
 		}
 	}
 	start(&n.pools.nodes, n.cfg.GossipAddr, keyGossip, n.nodeGossipAddrs)

@@ -117,7 +117,8 @@ func (n *Node) pendingBootstrap() bool {
 	return err == nil
 }
 
-// bootstrapRaft writes the first configuration: this node alone.
+// bootstrapRaft writes the first configuration, this node alone, unless a start
+// before this one has: a node may die at any point of its first start.
 func (n *Node) bootstrapRaft(config *raft.Config) error {
 	err := raft.BootstrapCluster(config, n.store.Log(), n.store.Stable(), n.snapshots, n.transport, raft.Configuration{
 		Servers: []raft.Server{{Suffrage: raft.Voter, ID: config.LocalID, Address: n.transport.LocalAddr()}},

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/keyraft/keyraft/cluster/ca"
@@ -233,7 +234,8 @@ func (n *Node) letIn(ctx context.Context, q joinRequest) (*joinAnswer, error) {
 	cluster, _ := v.Cluster()
 	if len(q.SealCheck) > 0 { // before the token is used up
 		if err := n.keys.Check(q.SealCheck); err != nil {
-			return nil, fmt.Errorf("the joining node has another sealing key: %w", err)
+			return nil, fmt.Errorf("the joining node seals under key %s, this cluster under %s: give that node the cluster's sealing key (seal.key_file, seal.key_env or seal.key_exec) and start it with the same token",
+				seal.KeyIDOf(q.SealCheck), strings.Join(n.keys.KeyIDs(), ", "))
 		}
 	}
 	authority, err := n.authority(v)

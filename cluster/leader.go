@@ -92,8 +92,13 @@ func (n *Node) leaderWork(ctx context.Context) {
 
 func (n *Node) runJob(ctx context.Context, j Job) {
 	for {
-		if err := n.tryJob(ctx, j); err != nil && ctx.Err() == nil {
+		err := n.tryJob(ctx, j)
+		text := ""
+		if err != nil && ctx.Err() == nil {
 			n.metrics.jobFailures.WithLabelValues(j.Name).Inc()
+			text = err.Error()
+		}
+		if n.repeats.due("job/"+j.Name, text, time.Now()) {
 			n.log.Warn("leader job failed; it runs again", "job", j.Name, "in", j.Every.String(), "error", err)
 		}
 		select {

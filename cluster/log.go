@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -16,6 +18,40 @@ func raftLogger(to *slog.Logger) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Level: hclog.Info, Output: io.Discard})
 	l.RegisterSink(sink{to})
 	return l
+}
+
+// repeatEvery is how often a trouble that goes on unchanged is told again.
+const repeatEvery = time.Minute
+
+// repeats keeps what is tried again and again from filling the log with one line.
+type repeats struct {
+	mu   sync.Mutex
+	last map[string]told // by what is tried
+}
+
+type told struct {
+	text string
+	at   time.Time
+}
+
+// due tells whether text is worth a line: it is new for what, or the last one was
+// a while ago. "" forgets: the trouble is over.
+func (r *repeats) due(what, text string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last, ok := r.last[what]
+	switch {
+	case text == "":
+		delete(r.last, what)
+		return false
+	case ok && last.text == text && now.Sub(last.at) < repeatEvery:
+		return false
+	}
+	if r.last == nil {
+		r.last = map[string]told{}
+	}
+	r.last[what] = told{text: text, at: now}
+	return true
 }
 
 // sink is an hclog.SinkAdapter.

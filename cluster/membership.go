@@ -126,7 +126,11 @@ func (n *Node) changeHere(ctx context.Context, q *peer.ChangeRequest) error {
 // enter puts a node into raft's configuration, as a non-voter first, or moves
 // the address of one that is there.
 func (n *Node) enter(q *peer.ChangeRequest) error {
-	row, ok := n.fsm.View().Node(q.GetNodeId())
+	v := n.fsm.View()
+	if _, ok := v.Cluster(); !ok {
+		return command.ErrUnavailable // the first command is still to come
+	}
+	row, ok := v.Node(q.GetNodeId())
 	if !ok || row.GetRemoved() {
 		return refuse(http.StatusForbidden, "removed", "node %s is no member of this cluster: it needs a new join token", q.GetNodeId())
 	}
@@ -172,24 +176,31 @@ func (n *Node) serverOf(id string) (*raft.Server, error) {
 	return nil, nil
 }
 
-// Remove takes a node out of the cluster for good. The leader hands over before
-// it removes itself. A removal that would leave too few reachable voters is
-// refused without force.
+// Remove takes a node out of the cluster for good. A removal that would leave too
+// few reachable voters is refused without force, and then nothing has changed: the
+// leader hands over only when its own removal may go on.
 func (n *Node) Remove(ctx context.Context, id string, force bool) error {
 	row, ok := n.fsm.View().Node(id)
 	if !ok || row.GetRemoved() {
 		return refuse(http.StatusNotFound, "not_found", "there is no node %q; keyraft operator members lists them", id)
 	}
-	if leader, _ := n.leader(); leader == id {
-		if err := n.change(ctx, &peer.ChangeRequest{Kind: "transfer"}); err != nil {
-			return err
-		}
-		if err := n.awaitOtherLeader(ctx, id); err != nil {
-			return err
-		}
+	q := &peer.ChangeRequest{Kind: "remove", NodeId: id, Force: force}
+	err := n.change(ctx, q)
+	var refused *member.RefusedError
+	if !errors.As(err, &refused) || refused.Code != leadsItself {
+		return err
 	}
-	return n.change(ctx, &peer.ChangeRequest{Kind: "remove", NodeId: id, Force: force})
+	if err := n.change(ctx, &peer.ChangeRequest{Kind: "transfer"}); err != nil {
+		return err
+	}
+	if err := n.awaitOtherLeader(ctx, id); err != nil {
+		return err
+	}
+	return n.change(ctx, q)
 }
+
+// leadsItself is the code of a refusal to remove the leader by itself.
+const leadsItself = "leader"
 
 func (n *Node) awaitOtherLeader(ctx context.Context, old string) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
@@ -211,11 +222,11 @@ func (n *Node) awaitOtherLeader(ctx context.Context, old string) error {
 // removeHere first tells the node, by its row, which it applies like everyone,
 // then takes it out of the configuration.
 func (n *Node) removeHere(ctx context.Context, id string, force bool) error {
-	if id == n.id.NodeID {
-		return refuse(http.StatusConflict, "leader", "node %s leads; leadership is handed over first, try again", id)
-	}
 	if err := n.quorumWithout(ctx, id); err != nil && !force {
 		return err
+	}
+	if id == n.id.NodeID {
+		return refuse(http.StatusConflict, leadsItself, "node %s leads; leadership is handed over first, try again", id)
 	}
 	// Once it is removed no new connection to it is let through: open one now, by
 	// which it is asked whether it has heard.

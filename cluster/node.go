@@ -123,6 +123,7 @@ type Node struct {
 	provedAt     atomic.Int64  // progress's clock when the newest proof was asked for; 0: none
 	joinedAt     atomic.Uint64 // index of the entry that let this node in
 	nonce        atomic.Uint64
+	repeats      repeats
 	failedStarts atomic.Int32
 	healthySince sync.Map // raft.ServerID → time.Duration
 	restoring    sync.Mutex

@@ -25,8 +25,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
-	fresh, err := n.identify(ctx)
-	if err != nil {
+	if err := n.identify(ctx); err != nil {
 		return err
 	}
 	if err := n.openStores(); err != nil {
@@ -42,11 +41,12 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.reconcile(config); err != nil {
 		return err
 	}
-	if fresh && n.cfg.Join == nil {
+	if n.pendingBootstrap() {
 		if err := n.bootstrapRaft(config); err != nil {
 			return err
 		}
 	}
+	var err error
 	n.raft, err = raft.NewRaft(config, n.adapter, n.logs, n.store.Stable(), n.snapshots, n.transport)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
@@ -54,44 +54,40 @@ func (n *Node) open(ctx context.Context) error {
 	return nil
 }
 
-// identify finds out who this node is; fresh says that the folder was empty.
-func (n *Node) identify(ctx context.Context) (fresh bool, err error) {
+// identify finds out who this node is; in an empty folder it becomes somebody.
+func (n *Node) identify(ctx context.Context) error {
 	if n.keys != nil {
+		var err error
 		if n.id, err = loadIdentity(n.cfg.DataDir, n.keys); err != nil {
-			return false, err
+			return err
 		}
 	}
 	if n.id != nil {
 		if n.id.NodeID != n.cfg.NodeID {
-			return false, fmt.Errorf("the data folder belongs to node %q, not to %q: set --node-id %s, or give another --data-dir", n.id.NodeID, n.cfg.NodeID, n.id.NodeID)
+			return fmt.Errorf("the data folder belongs to node %q, not to %q: set --node-id %s, or give another --data-dir", n.id.NodeID, n.cfg.NodeID, n.id.NodeID)
 		}
-		return n.pendingBootstrap() && !n.hasLog(), nil
+		return nil
 	}
 	switch {
 	case n.cfg.Bootstrap != nil:
-		return true, n.found()
+		return n.found()
 	case n.cfg.Join != nil:
 		got, err := requestJoin(ctx, &n.cfg, *n.cfg.Join)
 		if err != nil {
-			return false, fmt.Errorf("join the cluster: %w", err)
+			return fmt.Errorf("join the cluster: %w", err)
 		}
 		if got.sealText != "" {
 			if err := n.cfg.Join.SaveSealKeys(got.sealText); err != nil {
-				return false, fmt.Errorf("keep the cluster's sealing key: %w", err)
+				return fmt.Errorf("keep the cluster's sealing key: %w", err)
 			}
 			n.cfg.ShareSealKeys = got.sealText
 		}
 		n.id, n.keys = got.id, got.keys
 		n.joinedAt.Store(got.index)
-		return true, n.id.save(n.cfg.DataDir)
+		return n.id.save(n.cfg.DataDir)
 	default:
-		return false, errors.New("the data folder is empty: make a cluster with --bootstrap, or enter one with --join ADDR --join-token TOKEN")
+		return errors.New("the data folder is empty: make a cluster with --bootstrap, or enter one with --join ADDR --join-token TOKEN")
 	}
-}
-
-func (n *Node) hasLog() bool {
-	info, err := os.Stat(filepath.Join(n.cfg.DataDir, "raft.db"))
-	return err == nil && info.Size() > 0
 }
 
 func (n *Node) openStores() error {

@@ -70,7 +70,8 @@ func (n *Node) keepGossipKeys(ctx context.Context) {
 			if pool == nil {
 				continue
 			}
-			if err := n.installKeys(pool, name); err != nil {
+			err := n.installKeys(pool, name)
+			if err != nil && n.repeats.due("keys/"+name, err.Error(), time.Now()) {
 				n.log.Warn("gossip keys could not be brought up to date; trying again", "pool", name, "error", err)
 			}
 		}

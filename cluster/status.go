@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -116,9 +117,9 @@ func (n *Node) Members(ctx context.Context) ([]member.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	suffrage := map[string]string{}
+	suffrage, addr := map[string]string{}, map[string]string{}
 	for _, s := range servers {
-		suffrage[string(s.ID)] = "nonvoter"
+		suffrage[string(s.ID)], addr[string(s.ID)] = "nonvoter", string(s.Address)
 		if s.Suffrage == raft.Voter {
 			suffrage[string(s.ID)] = "voter"
 		}
@@ -131,7 +132,7 @@ func (n *Node) Members(ctx context.Context) ([]member.Node, error) {
 		}
 		m := member.Node{
 			ID: r.GetId(), Role: "unknown", Suffrage: suffrage[r.GetId()], State: "unreachable", APIAddr: r.GetApiAddr(),
-			ClusterAddr: r.GetClusterAddr(), GossipAddr: r.GetGossipAddr(), LastContact: -1, Version: r.GetVersion(),
+			ClusterAddr: cmp.Or(r.GetClusterAddr(), addr[r.GetId()]), GossipAddr: r.GetGossipAddr(), LastContact: -1, Version: r.GetVersion(),
 		}
 		if m.Suffrage == "" {
 			m.Suffrage, m.State = "nonvoter", "joining"

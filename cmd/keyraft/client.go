@@ -20,7 +20,7 @@ const clientsPath = "/admin/v1/clients"
 func newClient(c console, dial dialer) *cobra.Command {
 	cmd := group("client", "Register and manage OAuth clients", "  keyraft client list",
 		newClientCreate(c, dial), newClientList(dial), newClientGet(dial), newClientUpdate(c, dial),
-		newClientDelete(dial), newClientRotateSecret(dial))
+		newClientDelete(c, dial), newClientRotateSecret(dial))
 	addClientFlags(cmd)
 	return cmd
 }
@@ -250,15 +250,19 @@ func newClientUpdate(c console, dial dialer) *cobra.Command {
 	return cmd
 }
 
-func newClientDelete(dial dialer) *cobra.Command {
-	return &cobra.Command{
+func newClientDelete(c console, dial dialer) *cobra.Command {
+	var ask question
+	cmd := &cobra.Command{
 		Use:     "delete ID",
 		Short:   "Delete a client",
-		Example: "  keyraft client delete orders",
+		Example: "  keyraft client delete orders\n  keyraft client delete orders --yes",
 		Args:    named("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, err := dial(cmd)
 			if err != nil {
+				return err
+			}
+			if err := ask.confirm(c, says("Deleting "+oneLine(args[0])+" ends its secrets and every token that it got; it can't be taken back.")); err != nil {
 				return err
 			}
 			answer, err := api.call(cmd.Context(), request{method: "DELETE", path: clientPath(args[0])})
@@ -268,6 +272,8 @@ func newClientDelete(dial dialer) *cobra.Command {
 			return api.done(answer, "deleted "+args[0])
 		},
 	}
+	ask.add(cmd)
+	return cmd
 }
 
 func newClientRotateSecret(dial dialer) *cobra.Command {

@@ -172,8 +172,47 @@ func TestListPages(t *testing.T) {
 	}
 }
 
-// TestRemoveAsks checks E7: the consequence is shown, and nothing happens without
-// a yes or a terminal to give it on.
+// TestDestructiveCommandsAsk: at a terminal each shows what follows, and only a yes
+// or --yes lets it go on. A script has no terminal: it is never asked.
+func TestDestructiveCommandsAsk(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ args, target, shows string }{
+		{"client delete c1", "DELETE /admin/v1/clients/c1", "ends its secrets and every token that it got"},
+		{"gateway delete g1", "DELETE /admin/v1/gateways/g1", "ends its credential"},
+		{"operator remove n3", "DELETE /admin/v1/cluster/members/n3", "Removing n3 leaves 2 of 3 voters"},
+		{"operator key rotate --emergency", "POST /admin/v1/keys/rotate", "Every token that the present key signed is refused"},
+	} {
+		for _, how := range []struct {
+			name, more, says string
+			terminal, asked  bool
+			done             bool
+		}{
+			{"no at a terminal", "", "n\n", true, true, false},
+			{"yes at a terminal", "", "y\n", true, true, true},
+			{"--yes at a terminal", " --yes", "", true, false, true},
+			{"no terminal", "", "n\n", false, false, true},
+		} {
+			t.Run(tt.args+": "+how.name, func(t *testing.T) {
+				t.Parallel()
+				n := newNode(t, map[string][]answer{
+					"GET /admin/v1/cluster/members": {{200, membersAnswer, nil}},
+					tt.target:                       {{200, "{}", nil}},
+				})
+				got := n.at(t, call{args: strings.Fields(tt.args + how.more), stdin: how.says, terminal: how.terminal})
+				done := false
+				for _, r := range n.requests() {
+					done = done || r.Method+" "+r.Target == tt.target
+				}
+				if done != how.done || (got.code == 0) != how.done || strings.Contains(got.err, tt.shows) != how.asked {
+					t.Errorf("exit code %d, done %v:\n%s", got.code, done, got.err)
+				}
+			})
+		}
+	}
+}
+
+// TestRemoveAsks checks E7: the consequence is shown, and a typing error is
+// refused before the question.
 func TestRemoveAsks(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -189,7 +228,6 @@ func TestRemoveAsks(t *testing.T) {
 		{name: "an empty line removes nothing", id: "n3", says: "\n", terminal: true, code: 1, shows: "not confirmed; nothing was changed"},
 		{name: "the end of the input removes nothing", id: "n3", terminal: true, code: 1, shows: "not confirmed"},
 		{name: "a typing error is refused with the ids", id: "n33", says: "y\n", terminal: true, code: 1, shows: "there is no node n33; the members are i1, n1, n2, n3"},
-		{name: "no terminal and no --yes", id: "n3", says: "y\n", code: 2, shows: "give --yes if that is meant"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/url"
 
@@ -41,7 +40,7 @@ Every setting is a flag, a variable KEYRAFT_GATEWAY_... and a key of the YAML fi
 		}
 		return decided.Locate(runGateway(cmd.Context(), cfg, decided, io))
 	}
-	for _, child := range []*cobra.Command{newGatewayRegister(dial), newGatewayList(dial), newGatewayDelete(dial)} {
+	for _, child := range []*cobra.Command{newGatewayRegister(dial), newGatewayList(dial), newGatewayDelete(io, dial)} {
 		addClientFlags(child)
 		cmd.AddCommand(child)
 	}
@@ -106,23 +105,28 @@ func newGatewayList(dial dialer) *cobra.Command {
 	}
 }
 
-func newGatewayDelete(dial dialer) *cobra.Command {
-	return &cobra.Command{
+func newGatewayDelete(io console, dial dialer) *cobra.Command {
+	var ask question
+	cmd := &cobra.Command{
 		Use:     "delete ID",
 		Short:   "Delete a gateway: its credential ends, and no receipt waits for it",
-		Example: "  keyraft gateway delete edge1",
+		Example: "  keyraft gateway delete edge1\n  keyraft gateway delete edge1 --yes",
 		Args:    named("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, err := dial(cmd)
 			if err != nil {
 				return err
 			}
-			var answer json.RawMessage
-			answer, err = api.call(cmd.Context(), request{method: "DELETE", path: gatewaysPath + "/" + url.PathEscape(args[0])})
+			if err := ask.confirm(io, says("Deleting "+oneLine(args[0])+" ends its credential: every instance that uses it stops hearing of revocations, and refuses requests or goes on without news, as its fail_mode says.")); err != nil {
+				return err
+			}
+			answer, err := api.call(cmd.Context(), request{method: "DELETE", path: gatewaysPath + "/" + url.PathEscape(args[0])})
 			if err != nil {
 				return err
 			}
 			return api.done(answer, "deleted "+args[0])
 		},
 	}
+	ask.add(cmd)
+	return cmd
 }

@@ -39,7 +39,8 @@ func seconds(value json.RawMessage) string {
 	return time.Unix(at, 0).UTC().Format(time.RFC3339)
 }
 
-func newKeyRotate(dial dialer) *cobra.Command {
+func newKeyRotate(io console, dial dialer) *cobra.Command {
+	var ask question
 	var body struct {
 		Alg       string `json:"alg,omitempty"`
 		Emergency bool   `json:"emergency,omitempty"`
@@ -57,6 +58,11 @@ revoked at once: every token that it signed is refused, here and at the gateways
 			if err != nil {
 				return err
 			}
+			if body.Emergency {
+				if err := ask.confirm(io, says("Every token that the present key signed is refused from now on, at nodes and gateways; their clients must get new ones.")); err != nil {
+					return err
+				}
+			}
 			answer, err := api.post(cmd.Context(), "/admin/v1/keys/rotate", body)
 			if err != nil {
 				return err
@@ -65,6 +71,7 @@ revoked at once: every token that it signed is refused, here and at the gateways
 		},
 	}
 	cmd.Flags().StringVar(&body.Alg, "alg", "", "rotate the key of this algorithm: ES256, EdDSA, PS256 or RS256 (default: the default one)")
+	ask.add(cmd)
 	cmd.Flags().BoolVar(&body.Emergency, "emergency", false, "the key is compromised: revoke what it signed")
 	return cmd
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +27,7 @@ func newOperator(io console, dial dialer, inspect func(io.Reader) (any, error)) 
 		newTransferLeader(dial),
 		group("snapshot", "Save, restore and look into snapshots", "  keyraft operator snapshot save cluster.snap",
 			newSnapshotSave(dial, inspect), newSnapshotRestore(io, dial, inspect), newSnapshotInspect(io, inspect)),
-		group("key", "Signing keys", "  keyraft operator key list", newKeyList(dial), newKeyRotate(dial)),
+		group("key", "Signing keys", "  keyraft operator key list", newKeyList(dial), newKeyRotate(io, dial)),
 		group("gossip-key", "Keys of the gossip pools", "  keyraft operator gossip-key rotate", newGossipKeyRotate(dial)),
 	)
 	addClientFlags(cmd)
@@ -141,10 +140,11 @@ func newJoinToken(dial dialer) *cobra.Command {
 }
 
 func newRemove(io console, dial dialer) *cobra.Command {
-	var yes, force bool
+	var ask question
+	var force bool
 	cmd := &cobra.Command{
 		Use:     "remove ID",
-		Short:   "Remove a node from the cluster, after a question",
+		Short:   "Remove a node from the cluster",
 		Example: "  keyraft operator remove node3\n  keyraft operator remove node3 --yes",
 		Args:    named("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -152,14 +152,8 @@ func newRemove(io console, dial dialer) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !yes {
-				consequence, err := removalConsequence(cmd.Context(), api, args[0])
-				if err != nil {
-					return err
-				}
-				if err := confirm(io, consequence); err != nil {
-					return err
-				}
+			if err := ask.confirm(io, func() (string, error) { return removalConsequence(cmd.Context(), api, args[0]) }); err != nil {
+				return err
 			}
 			path := clusterPath + "/members/" + url.PathEscape(args[0])
 			if force {
@@ -172,7 +166,7 @@ func newRemove(io console, dial dialer) *cobra.Command {
 			return api.done(answer, "removed "+args[0]+"; its data folder cannot rejoin, and may be deleted")
 		},
 	}
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	ask.add(cmd)
 	cmd.Flags().BoolVar(&force, "force", false, "remove it even if the rest has no quorum; writes then stop until nodes come back")
 	return cmd
 }
@@ -277,24 +271,4 @@ func (a *api) done(answer json.RawMessage, sentence string) error {
 		return a.out.value(map[string]bool{"ok": true})
 	}
 	return a.out.write(oneLine(sentence) + "\n")
-}
-
-// confirm shows a consequence and asks. Without a terminal nobody can answer, so
-// that is refused and says how to go on.
-func confirm(c console, consequence string) error {
-	if !c.Ask {
-		return usagef("%s Standard input is no terminal, so nobody can confirm; give --yes if that is meant", consequence)
-	}
-	if _, err := fmt.Fprintf(c.Err, "%s\nGo on? [y/N] ", consequence); err != nil {
-		return fmt.Errorf("ask for confirmation: %w", err)
-	}
-	line, err := bufio.NewReader(io.LimitReader(c.In, 100)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("read the confirmation: %w", err)
-	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return nil
-	}
-	return errors.New("not confirmed; nothing was changed")
 }

@@ -19,9 +19,11 @@ import (
 
 // Files of the data folder that belong to the program rather than to a room.
 const (
-	sealKeyFile = "seal.key"   // the sealing key, where the operator configured none
-	devFile     = "dev.json"   // what --dev keeps for its user
-	placeFile   = "place.json" // node id and the ports that were free last time
+	sealKeyFile  = "seal.key"   // the sealing key, where the operator configured none
+	devFile      = "dev.json"   // what --dev keeps for its user
+	placeFile    = "place.json" // node id and the ports that were free last time
+	identityFile = "node.json"  // package cluster's: who the node is
+	adminFile    = "admin.seal" // the first admin token, sealed, until the ready line has shown it
 )
 
 // place is where this node was last: so that a port that was picked stays, and
@@ -47,7 +49,8 @@ func readJSON(path string, into any) error {
 	return nil
 }
 
-// writePrivate writes a file of mode 0600 whole or not at all.
+// writePrivate writes a file of mode 0600 whole or not at all, and synced with
+// its name: what it holds may be nowhere else.
 func writePrivate(path string, data []byte) error {
 	temp, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -57,7 +60,10 @@ func writePrivate(path string, data []byte) error {
 	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(path+".tmp", path)
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 func writeJSON(path string, v any) error {
@@ -68,11 +74,17 @@ func writeJSON(path string, v any) error {
 	return writePrivate(path, append(raw, '\n'))
 }
 
-// loadPlace reads where the node was, and names a node that has no name yet.
+// loadPlace reads where the node was, and names a node that has no name yet. A name
+// that was made is kept at once: the certificate holds it before the node is ready.
 func loadPlace(cfg *config.Config) (*place, error) {
 	p := &place{}
 	if err := readJSON(filepath.Join(cfg.Data, placeFile), p); err != nil {
 		return nil, err
+	}
+	if p.NodeID == "" { // a folder of before the name was kept at once
+		if err := readJSON(filepath.Join(cfg.Data, identityFile), p); err != nil {
+			return nil, err
+		}
 	}
 	switch {
 	case cfg.NodeID != "" && p.NodeID != "" && p.NodeID != cfg.NodeID:
@@ -85,9 +97,34 @@ func loadPlace(cfg *config.Config) (*place, error) {
 			return nil, err
 		}
 		p.NodeID = "node-" + hex.EncodeToString(random)
+		if err := writeJSON(filepath.Join(cfg.Data, placeFile), p); err != nil {
+			return nil, fmt.Errorf("keep this node's id: %w", err)
+		}
 	}
 	cfg.NodeID = p.NodeID
 	return p, nil
+}
+
+// portFree refuses an address on which something else listens, before the folder
+// holds anything or a join token is used up. udp: gossip needs both.
+func portFree(key, addr string, udp bool) error {
+	if addr == "" {
+		return nil
+	}
+	const fix = "stop what listens there, or choose another address (port 0 picks a free one)"
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return config.NewError(key, err.Error(), fix)
+	}
+	defer func() { _ = l.Close() }()
+	if !udp {
+		return nil
+	}
+	p, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return config.NewError(key, err.Error(), fix)
+	}
+	return p.Close()
 }
 
 // samePort turns port 0 into the port of last time, if that is still free.
@@ -116,7 +153,14 @@ func sealingKeys(ctx context.Context, cfg *config.Config, log *slog.Logger) (key
 	source := seal.Source{File: cfg.Seal.KeyFile, Env: cfg.Seal.KeyEnv, Exec: cfg.Seal.KeyExec, Warn: func(text string) { log.Warn(text) }}
 	if source.File != "" || source.Env != "" || len(source.Exec) > 0 {
 		if keys, err = source.Load(ctx); err != nil {
-			return nil, "", config.NewError("seal", "gives no sealing key: "+err.Error(), "correct seal.key_file, seal.key_env or seal.key_exec")
+			key := "seal.key_exec"
+			switch {
+			case source.File != "":
+				key = "seal.key_file"
+			case source.Env != "":
+				key = "seal.key_env"
+			}
+			return nil, "", config.NewError(key, "gives no sealing key: "+err.Error(), "it must give one 32-byte key a line, in base64 or hex")
 		}
 		return keys, "", nil
 	}
@@ -143,7 +187,7 @@ func sealingKeys(ctx context.Context, cfg *config.Config, log *slog.Logger) (key
 
 // hasState tells whether a node lives in the folder.
 func hasState(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "node.json"))
+	_, err := os.Stat(filepath.Join(dir, identityFile))
 	return err == nil
 }
 
@@ -155,6 +199,36 @@ type credentials struct {
 	GatewayID         string `json:"gateway_id,omitempty"`
 	GatewayCredential string `json:"gateway_credential,omitempty"`
 	GossipKey         string `json:"gossip_key,omitempty"`
+}
+
+// adminLabel is the label under which the first admin token is sealed.
+const adminLabel = "first-admin-token"
+
+// keepAdminToken keeps a token that was made and that no file of the operator's
+// holds, sealed, until it has been shown. Without it, a first start that ends
+// early would leave a cluster to which nobody has a token.
+func keepAdminToken(dir string, keys *seal.Keyring, token string) error {
+	sealed, err := keys.Seal(adminLabel, []byte(token))
+	if err != nil {
+		return err
+	}
+	return writePrivate(filepath.Join(dir, adminFile), sealed)
+}
+
+// keptAdminToken is what keepAdminToken kept; "" when there is nothing.
+func keptAdminToken(dir string, keys *seal.Keyring) (string, error) {
+	sealed, err := os.ReadFile(filepath.Join(dir, adminFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	token, err := keys.Open(adminLabel, sealed)
+	if err != nil {
+		return "", fmt.Errorf("open the admin token that was not shown yet: %w", err)
+	}
+	return string(token), nil
 }
 
 // firstAdminToken reads the operator's token from its file, or makes one and writes

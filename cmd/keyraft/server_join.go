@@ -47,15 +47,15 @@ func findMember(api string) func(ctx context.Context, fingerprint [32]byte) (str
 // that made the join token.
 var errOtherCluster = errors.New("the join token was made by another cluster than the one that --join names")
 
-// checkJoin refuses a join token that the member at --join knows nothing of (E1).
-// A member that doesn't answer says nothing against the token.
-func checkJoin(ctx context.Context, api, token string) error {
+// checkJoin refuses a join token that the member at --join knows nothing of (E1);
+// key is the setting that gave it. A member that doesn't answer says nothing against the token.
+func checkJoin(ctx context.Context, api, key, token string) error {
 	t, err := ca.ParseJoinToken(token)
 	if err != nil {
-		return config.NewError("join_token", err.Error(), "make one at a member with 'keyraft operator join-token'")
+		return config.NewError(key, err.Error(), "make one at a member with 'keyraft operator join-token'")
 	}
 	if _, err := findMember(api)(ctx, t.Fingerprint); errors.Is(err, errOtherCluster) {
-		return config.NewError("join_token", err.Error(), "make a token at a member of that cluster, or correct --join")
+		return config.NewError(key, err.Error(), "make a token at a member of that cluster, or correct --join")
 	}
 	return nil
 }

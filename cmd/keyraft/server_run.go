@@ -49,12 +49,13 @@ type server struct {
 	fatal chan error
 	gone  chan struct{} // closed when the node was removed
 
-	api     net.Listener
-	tls     *tls.Config
-	url     string // of the API, as others reach it
-	opsAddr string
-	node    *cluster.Node
-	up      chan struct{} // closed when node is set
+	api    net.Listener
+	ops    net.Listener // nil: off
+	tls    *tls.Config
+	url    string // of the API, as others reach it
+	node   *cluster.Node
+	up     chan struct{} // closed when node is set
+	unseen bool          // creds.AdminToken was made and kept, and no ready line has shown it yet
 
 	pollers atomic.Pointer[gatewayapi.Pollers]
 }
@@ -69,12 +70,13 @@ func runServer(ctx context.Context, cfg config.Config, _ config.Settings, io con
 		return err
 	}
 	if err := s.prepare(ctx); err != nil {
+		s.closePorts()
 		return err
 	}
 	for _, w := range append(cfg.Warnings(), config.UnknownEnv(io.Environ)...) {
 		s.log.Warn(w)
 	}
-	defer func() { _ = s.api.Close() }()
+	defer s.closePorts()
 	if err := s.startNode(ctx); err != nil {
 		return err
 	}
@@ -110,18 +112,44 @@ func (s *server) prepare(ctx context.Context) error {
 	if s.keys, s.share, err = sealingKeys(ctx, &s.cfg, s.log); err != nil {
 		return err
 	}
+	if s.keys != nil && s.creds.AdminToken == "" {
+		if s.creds.AdminToken, err = keptAdminToken(s.cfg.Data, s.keys); err != nil {
+			return err
+		}
+		s.unseen = s.creds.AdminToken != ""
+	}
 	if s.tls, err = serverTLS(&s.cfg); err != nil {
 		return err
 	}
 	if s.api, err = net.Listen("tcp", s.cfg.APIAddr); err != nil {
-		return config.NewError("api_addr", err.Error(), "stop what listens there, or choose another address (port 0 picks a free one)")
+		return s.inUse(config.NewError("api_addr", err.Error(), "stop what listens there, or choose another address (port 0 picks a free one)"))
 	}
 	scheme := "http://"
 	if s.tls != nil {
 		scheme = "https://"
 	}
 	s.url = scheme + advertised(s.cfg.APIAdvertise, s.api.Addr().String())
+	if s.cfg.OpsAddr != "" {
+		if s.ops, err = net.Listen("tcp", s.cfg.OpsAddr); err != nil {
+			return s.inUse(config.NewError("ops_addr", err.Error(), "stop what listens there, or choose another address (port 0 picks a free one)"))
+		}
+	}
+	if err := errors.Join(
+		portFree("cluster_addr", s.cfg.ClusterAddr, false),
+		portFree("gossip_addr", s.cfg.GossipAddr, true),
+		portFree("gateway_gossip_addr", s.cfg.GatewayGossipAddr, true),
+	); err != nil {
+		return s.inUse(err)
+	}
 	return nil
+}
+
+func (s *server) closePorts() {
+	for _, l := range []net.Listener{s.api, s.ops} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
 }
 
 // advertised fills the port in that was bound.
@@ -193,11 +221,11 @@ func (s *server) plan(ctx context.Context, c *cluster.Config) error {
 		return nil
 	}
 	if s.cfg.Join != "" {
-		token, err := joinToken(&s.cfg)
+		key, token, err := joinToken(&s.cfg)
 		if err != nil {
 			return err
 		}
-		if err := checkJoin(ctx, s.cfg.Join, token); err != nil {
+		if err := checkJoin(ctx, s.cfg.Join, key, token); err != nil {
 			return err
 		}
 		c.Join = &cluster.JoinPlan{Token: token, Find: findMember(s.cfg.Join), SaveSealKeys: func(text string) error {
@@ -209,28 +237,38 @@ func (s *server) plan(ctx context.Context, c *cluster.Config) error {
 	if s.creds.AdminToken, err = firstAdminToken(&s.cfg, s.creds.AdminToken, s.log); err != nil {
 		return err
 	}
-	if s.cfg.Dev {
-		if err := s.saveDev(); err != nil { // before the cluster knows it, or a crash would lose it
-			return err
-		}
+	switch { // before the cluster knows it, or a crash would lose it
+	case s.cfg.Dev:
+		err = s.saveDev()
+	case s.cfg.AdminTokenFile == "":
+		s.unseen = true
+		err = keepAdminToken(s.cfg.Data, s.keys, s.creds.AdminToken)
+	case s.unseen: // of a start that came to nothing: the operator's file counts
+		s.unseen = false
+		err = os.Remove(filepath.Join(s.cfg.Data, adminFile))
+	}
+	if err != nil {
+		return err
 	}
 	c.Bootstrap, err = s.bootstrap()
 	return err
 }
 
-func joinToken(cfg *config.Config) (string, error) {
-	token := cfg.JoinToken.Reveal()
+// joinToken is the token, and the setting that gave it.
+func joinToken(cfg *config.Config) (key, token string, err error) {
+	key, token = "join_token", cfg.JoinToken.Reveal()
 	if cfg.JoinTokenFile != "" {
+		key = "join_token_file"
 		raw, err := os.ReadFile(cfg.JoinTokenFile)
 		if err != nil {
-			return "", config.NewError("join_token_file", "can't be read: "+err.Error(), "name a file with the token on one line")
+			return "", "", config.NewError(key, "can't be read: "+err.Error(), "name a file with the token on one line")
 		}
 		token = strings.TrimSpace(string(raw))
 	}
 	if token == "" {
-		return "", config.NewError("join_token", "is missing", "make one at a member with 'keyraft operator join-token' and pass it with --join-token")
+		return "", "", config.NewError(key, "is missing or empty", "make one at a member with 'keyraft operator join-token' and pass it with --join-token or --join-token-file")
 	}
-	return token, nil
+	return key, token, nil
 }
 
 // bootstrap is the first command of a new cluster, but for what cluster adds.
@@ -277,13 +315,8 @@ func (s *server) serve(ctx context.Context, rooms *rooms) error {
 	defer stopOps()
 	background.Go(func() { rooms.pollers.Run(opsCtx) })
 	background.Go(func() { paceCollector(opsCtx) })
-	if s.cfg.OpsAddr != "" {
-		l, err := net.Listen("tcp", s.cfg.OpsAddr)
-		if err != nil {
-			return errors.Join(config.NewError("ops_addr", err.Error(), "choose another address"), s.node.Close(ctx))
-		}
-		s.opsAddr = l.Addr().String()
-		background.Go(func() { serveOps(opsCtx, l, rooms.ops, s.log) })
+	if s.ops != nil {
+		background.Go(func() { serveOps(opsCtx, s.ops, rooms.ops, s.log) })
 	}
 	ready := make(chan error, 1)
 	starting, giveUp := context.WithCancel(ctx)
@@ -466,10 +499,10 @@ func (s *server) printReady(rooms *rooms) error {
 	if s.cfg.DevTLS {
 		line["cacert"] = filepath.Join(s.cfg.Data, devCertFile) // for KEYRAFT_CACERT
 	}
-	if s.opsAddr != "" {
-		line["ops_addr"] = s.opsAddr
+	if s.ops != nil {
+		line["ops_addr"] = s.ops.Addr().String()
 	}
-	if s.creds.AdminToken != "" && (s.cfg.Dev || s.cfg.AdminTokenFile == "") {
+	if s.creds.AdminToken != "" && (s.cfg.Dev || s.cfg.AdminTokenFile == "" || s.unseen) {
 		line["admin_token"] = s.creds.AdminToken
 	}
 	if s.cfg.Dev {
@@ -488,6 +521,11 @@ func (s *server) printReady(rooms *rooms) error {
 	}
 	if _, err := s.io.Out.Write(append(raw, '\n')); err != nil {
 		return fmt.Errorf("print the ready line: %w", err)
+	}
+	if s.unseen {
+		if err := os.Remove(filepath.Join(s.cfg.Data, adminFile)); err != nil {
+			return fmt.Errorf("forget the admin token that was shown: %w", err)
+		}
 	}
 	if s.cfg.Dev {
 		s.printHelp()

@@ -112,10 +112,11 @@ func syncDir(dir string) error {
 }
 
 func newSnapshotRestore(io console, dial dialer, inspect func(io.Reader) (any, error)) *cobra.Command {
-	var yes, foreign bool
+	var ask question
+	var foreign bool
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
-		Short: "Put the cluster back to a saved state, after a question",
+		Short: "Put the cluster back to a saved state",
 		Long: `Put the cluster back to a saved state. The file is checked here and again by the
 node; then all nodes take it, all or nothing. Whatever was written since is lost,
 the epoch changes, and gateways fetch everything anew.`,
@@ -126,15 +127,15 @@ the epoch changes, and gateways fetch everything anew.`,
 			if err != nil {
 				return err
 			}
-			return api.restoreSnapshot(cmd.Context(), io, args[0], yes, foreign, inspect)
+			return api.restoreSnapshot(cmd.Context(), io, args[0], ask, foreign, inspect)
 		},
 	}
 	cmd.Flags().BoolVar(&foreign, "foreign", false, "let a snapshot of another cluster in; its sealing key must be among this one's")
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	ask.add(cmd)
 	return cmd
 }
 
-func (a *api) restoreSnapshot(ctx context.Context, c console, path string, yes, foreign bool, inspect func(io.Reader) (any, error)) error {
+func (a *api) restoreSnapshot(ctx context.Context, c console, path string, ask question, foreign bool, inspect func(io.Reader) (any, error)) error {
 	if inspect == nil {
 		return errNoInspect
 	}
@@ -149,15 +150,13 @@ func (a *api) restoreSnapshot(ctx context.Context, c console, path string, yes, 
 	}
 	size := info.Size()
 	if err := a.checked(f, path, size, inspect); err != nil {
-		return fmt.Errorf("%s is no whole snapshot (%w); nothing was sent, use another file", path, err)
+		return fmt.Errorf("%s can't be restored: %w; nothing was sent, use another file", path, err)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("read %s again: %w", path, err)
 	}
-	if !yes {
-		if err := confirm(c, "Restoring "+path+" puts the whole cluster at "+a.node+" back to that state: whatever was written since is lost, and every node and gateway loads it anew."); err != nil {
-			return err
-		}
+	if err := ask.confirm(c, says("Restoring "+path+" puts the whole cluster at "+a.node+" back to that state: whatever was written since is lost, and every node and gateway loads it anew.")); err != nil {
+		return err
 	}
 	pr := startProgress(a.io.Err, a.io.Redraw, "restoring "+path, size, a.pace)
 	at := snapshotPath
@@ -247,7 +246,7 @@ func newSnapshotInspect(c console, inspect func(io.Reader) (any, error)) *cobra.
 			header, err := inspect(pr.reader(f, func() {}))
 			pr.end()
 			if err != nil {
-				return fmt.Errorf("%s is no whole snapshot: %w", args[0], err)
+				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			text, err := json.Marshal(header)
 			if err != nil {

@@ -100,8 +100,8 @@ func TestSnapshotRestore(t *testing.T) {
 		want   string
 	}{
 		{"--yes restores", withReader("restore", good, "--yes"), done, true, 0, "epoch  2"},
-		{"without a terminal it is refused", withReader("restore", good), done, false, 2, "whatever was written since is lost"},
-		{"a damaged file is not sent", withReader("restore", bad, "--yes"), done, false, 1, "is no whole snapshot (the trailer is missing); nothing was sent"},
+		{"without a terminal nobody is asked", withReader("restore", good), done, true, 0, "epoch  2"},
+		{"a damaged file is not sent", withReader("restore", bad, "--yes"), done, false, 1, "bad.snap can't be restored: the trailer is missing; nothing was sent"},
 		{"a file that is not there", withReader("restore", filepath.Join(dir, "none"), "--yes"), done, false, 2, "name a snapshot file"},
 		{"a refusal is shown", withReader("restore", good, "--yes"), answer{409, `{"detail":"another cluster's snapshot","field":"cluster"}`, nil}, true, 1, "cluster: another cluster's snapshot"},
 	} {
@@ -143,7 +143,7 @@ func TestSnapshotInspect(t *testing.T) {
 	if err := os.WriteFile(path, []byte("KRSNAP"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := withReader("inspect", path).run(t); got.code != 1 || !strings.Contains(got.err, "is no whole snapshot: the trailer is missing") {
+	if got := withReader("inspect", path).run(t); got.code != 1 || !strings.Contains(got.err, "a.snap: the trailer is missing") {
 		t.Errorf("exit code %d: %q", got.code, got.err)
 	}
 }

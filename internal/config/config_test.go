@@ -133,6 +133,10 @@ func TestFileErrors(t *testing.T) {
 		{"a tag", "node_id: !!binary aGk=\n", `:1: node_id: has a YAML tag; write plain text, without '!'`},
 		{"a list in place of settings", "- a\n- b\n", `:1: is not a list of settings; write 'key: value' lines; 'keyraft config example' shows them`},
 		{"a rule between two settings names the line of the wrong one", "raft:\n  heartbeat_timeout: 3s\n  election_timeout: 2s\n", `:3: raft.election_timeout: 2s is shorter than raft.heartbeat_timeout 3s; make it at least as long`},
+		{"a rule whose own setting is a default names the line of the other one", "node_id: a\nraft:\n  heartbeat_timeout: 10s\n", `:3: raft.election_timeout: 1s is shorter than raft.heartbeat_timeout 10s; make it at least as long`},
+		{"a certificate without its key", "tls:\n  cert_file: api.crt\n", `:2: tls.key_file: is missing although tls.cert_file is set; name the PEM file with its private key`},
+		{"two sources of the sealing key", "seal:\n  key_file: a\n  key_env: B\n", `:3: seal: names more than one source of the sealing key; keep one of seal.key_file, seal.key_env and seal.key_exec`},
+		{"every interface given to be dialled", "api_addr: 10.0.0.1:9763\napi_advertise_addr: 0.0.0.0:9763\n", `:2: api_advertise_addr: "0.0.0.0:9763" is every interface, which nobody can dial; set the host:port under which other machines reach this one`},
 		{"broken YAML", "a: b\n c: [d\n", `is not valid YAML`},
 	}
 	for _, tt := range tests {

@@ -13,6 +13,8 @@ type Error struct {
 	Key     string // "raft.heartbeat_timeout"; empty when the file can't be read at all
 	Problem string
 	Fix     string
+
+	beside []string // other keys of the rule: where Key has only its default, the first of these that was set tells the place
 }
 
 // NewError makes an Error for what only shows at start, such as a file that a

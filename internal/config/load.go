@@ -47,10 +47,10 @@ func (s Settings) Locate(err error) error {
 	if !errors.As(err, &one) || one.Where != "" {
 		return err
 	}
-	for _, st := range s {
-		if st.Key == one.Key && st.Origin != FromDefault {
+	for _, key := range append([]string{one.Key}, one.beside...) {
+		if i := slices.IndexFunc(s, func(st Setting) bool { return st.Key == key && st.Origin != FromDefault }); i >= 0 {
 			located := *one
-			located.Where = st.Where
+			located.Where = s[i].Where
 			return &located
 		}
 	}

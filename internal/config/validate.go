@@ -52,8 +52,10 @@ func (c *Config) fill(settings Settings) {
 // checker collects mistakes.
 type checker struct{ errs Errors }
 
-func (k *checker) fail(key, problem, fix string) {
-	k.errs = append(k.errs, &Error{Key: key, Problem: problem, Fix: fix})
+// fail notes a mistake in key. A rule between several settings names the others
+// too: the one that was set tells file and line.
+func (k *checker) fail(key, problem, fix string, beside ...string) {
+	k.errs = append(k.errs, &Error{Key: key, Problem: problem, Fix: fix, beside: beside})
 }
 
 func (k *checker) err() error {
@@ -194,7 +196,8 @@ func (c Config) validateSeal(k *checker) {
 		}
 	}
 	if set > 1 {
-		k.fail("seal", "names more than one source of the sealing key", "keep one of seal.key_file, seal.key_env and seal.key_exec")
+		k.fail("seal", "names more than one source of the sealing key", "keep one of seal.key_file, seal.key_env and seal.key_exec",
+			"seal.key_exec", "seal.key_env", "seal.key_file")
 	}
 	if c.Seal.KeyEnv != "" && !envName.MatchString(c.Seal.KeyEnv) {
 		k.fail("seal.key_env", "is not the name of an environment variable", "write the variable's name, such as KEYRAFT_SEAL, not the key itself")
@@ -203,13 +206,13 @@ func (c Config) validateSeal(k *checker) {
 
 func (c Config) validateTimes(k *checker) {
 	if c.Raft.ElectionTimeout < c.Raft.HeartbeatTimeout {
-		k.fail("raft.election_timeout", formatDuration(c.Raft.ElectionTimeout)+" is shorter than raft.heartbeat_timeout "+formatDuration(c.Raft.HeartbeatTimeout), "make it at least as long")
+		k.fail("raft.election_timeout", formatDuration(c.Raft.ElectionTimeout)+" is shorter than raft.heartbeat_timeout "+formatDuration(c.Raft.HeartbeatTimeout), "make it at least as long", "raft.heartbeat_timeout")
 	}
 	if c.Keys.PublicationLead < 2*c.Keys.JWKSMaxAge {
-		k.fail("keys.publication_lead", formatDuration(c.Keys.PublicationLead)+" is less than twice keys.jwks_max_age "+formatDuration(c.Keys.JWKSMaxAge), "raise it, or verifiers meet tokens of a key that they have not seen")
+		k.fail("keys.publication_lead", formatDuration(c.Keys.PublicationLead)+" is less than twice keys.jwks_max_age "+formatDuration(c.Keys.JWKSMaxAge), "raise it, or verifiers meet tokens of a key that they have not seen", "keys.jwks_max_age")
 	}
 	if c.Keys.RotationPeriod <= c.Keys.PublicationLead {
-		k.fail("keys.rotation_period", formatDuration(c.Keys.RotationPeriod)+" is not longer than keys.publication_lead "+formatDuration(c.Keys.PublicationLead), "raise it")
+		k.fail("keys.rotation_period", formatDuration(c.Keys.RotationPeriod)+" is not longer than keys.publication_lead "+formatDuration(c.Keys.PublicationLead), "raise it", "keys.publication_lead")
 	}
 }
 
@@ -234,14 +237,14 @@ func (g Gateway) Validate() error {
 	k.tls(g.TLS)
 	if g.GossipAddr == "" {
 		if g.GossipAdvertise != "" || g.GossipKeyFile != "" {
-			k.fail("gossip_addr", "is missing although other gossip settings are there", "set it, or take them away")
+			k.fail("gossip_addr", "is missing although other gossip settings are there", "set it, or take them away", "gossip_advertise_addr", "gossip_key_file")
 		}
 	} else {
 		if k.listen("gossip_addr", g.GossipAddr) {
 			k.advertise("gossip_addr", g.GossipAddr, "gossip_advertise_addr", firstNonEmpty(g.GossipAdvertise, g.GossipAddr), true)
 		}
 		if g.GossipKeyFile == "" {
-			k.fail("gossip_key_file", "is missing", "name the file with the gossip_key that 'keyraft gateway register' gave")
+			k.fail("gossip_key_file", "is missing", "name the file with the gossip_key that 'keyraft gateway register' gave", "gossip_addr")
 		}
 	}
 	return k.err()
@@ -258,9 +261,9 @@ func firstNonEmpty(a, b string) string {
 func (k *checker) tls(t TLS) {
 	switch {
 	case t.CertFile != "" && t.KeyFile == "":
-		k.fail("tls.key_file", "is missing although tls.cert_file is set", "name the PEM file with its private key")
+		k.fail("tls.key_file", "is missing although tls.cert_file is set", "name the PEM file with its private key", "tls.cert_file")
 	case t.CertFile == "" && t.KeyFile != "":
-		k.fail("tls.cert_file", "is missing although tls.key_file is set", "name the PEM file with its certificate")
+		k.fail("tls.cert_file", "is missing although tls.key_file is set", "name the PEM file with its certificate", "tls.key_file")
 	}
 }
 
@@ -275,6 +278,7 @@ func (k *checker) listen(key, addr string) bool {
 
 // advertise checks the address that others dial in place of addr.
 func (k *checker) advertise(key, addr, advertiseKey, advertise string, needed bool) {
+	given := advertise != "" && advertise != addr
 	if advertise == "" {
 		advertise = addr
 	}
@@ -282,8 +286,10 @@ func (k *checker) advertise(key, addr, advertiseKey, advertise string, needed bo
 	switch {
 	case err != nil:
 		k.fail(advertiseKey, fmt.Sprintf("%q %v", show(advertise), err), "write it as node1.example.com:9764")
+	case needed && unspecified(host) && given:
+		k.fail(advertiseKey, fmt.Sprintf("%q is every interface, which nobody can dial", show(advertise)), "set the host:port under which other machines reach this one")
 	case needed && unspecified(host):
-		k.fail(advertiseKey, "is missing although "+key+" is every interface ("+addr+")", "set the host:port under which other machines reach this one")
+		k.fail(advertiseKey, "is missing although "+key+" is every interface ("+addr+")", "set the host:port under which other machines reach this one", key)
 	}
 }
 

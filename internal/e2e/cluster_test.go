@@ -300,10 +300,7 @@ func TestRestore(t *testing.T) {
 	between := must(nodes[0].Issue(w.bound(), w.client, ""))(t) // issued after the backup
 	old := g.status(t)
 
-	if got := w.cli(nodes[2], "", "operator", "snapshot", "restore", file); got.code != 2 || !strings.Contains(got.err, "--yes") {
-		t.Errorf("without --yes and a terminal: exit code %d: %s", got.code, got.err)
-	}
-	if got := w.cli(nodes[2], "", "operator", "snapshot", "restore", file, "--yes"); got.code != 0 {
+	if got := w.cli(nodes[2], "", "operator", "snapshot", "restore", file); got.code != 0 {
 		t.Fatalf("restore: exit code %d: %s", got.code, got.err)
 	}
 	sum := w.equalChecksums(nodes...)

@@ -186,6 +186,15 @@ func (r *Keyring) Check(value []byte) error {
 	return nil
 }
 
+// KeyIDOf names the key under which a value was sealed; "unknown" when it is no
+// sealed value.
+func KeyIDOf(sealed []byte) string {
+	if len(sealed) < headerSize || sealed[0] != sealedV1 {
+		return "unknown"
+	}
+	return keyID(sealed[1:headerSize]).String()
+}
+
 func (r *Keyring) find(id keyID) *ringKey {
 	for i := range r.keys {
 		if r.keys[i].id == id {

@@ -268,7 +268,8 @@ func TestJoinRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.TryJoin("r3", mine.Encode(), func(cfg *cluster.Config) { cfg.Keyring = wrong }); err == nil || !strings.Contains(err.Error(), "key") {
+	if _, err := c.TryJoin("r3", mine.Encode(), func(cfg *cluster.Config) { cfg.Keyring = wrong }); err == nil ||
+		!strings.Contains(err.Error(), "the joining node seals under key "+wrong.KeyID()+", this cluster under ") {
 		t.Errorf("another sealing key: %v", err)
 	}
 }
@@ -412,6 +413,13 @@ func TestQuorumIsNotRemoved(t *testing.T) {
 	var refused *member.RefusedError
 	if err := leader.Remove(within(t, 10*time.Second), up.Name, false); !errors.As(err, &refused) || refused.Code != "quorum" {
 		t.Errorf("removing the second of three with one down: %v", err)
+	}
+	refused = nil
+	if err := leader.Remove(within(t, 10*time.Second), leader.Name, false); !errors.As(err, &refused) || refused.Code != "quorum" {
+		t.Errorf("removing the leader with one of three down: %v", err)
+	}
+	if c.Leader() != leader {
+		t.Error("leadership moved for a removal that was refused")
 	}
 	if err := leader.Remove(within(t, 10*time.Second), down.Name, false); err != nil {
 		t.Errorf("removing the one that is down: %v", err)
