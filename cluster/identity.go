@@ -47,10 +47,17 @@ func loadIdentity(dir string, keys *seal.Keyring) (*identity, error) {
 		return nil, fmt.Errorf("read who this node is: %w", err)
 	}
 	id := &identity{}
-	if err := json.Unmarshal(raw, id); err != nil {
-		return nil, fmt.Errorf("%s is damaged: %w; move the data folder away and join again with a new token", identityFile, err)
+	if err := parseIdentity(raw, id); err != nil {
+		return nil, fmt.Errorf("%w; move the data folder away and join again with a new token", err)
 	}
 	return id, id.open(keys)
+}
+
+func parseIdentity(raw []byte, id *identity) error {
+	if err := json.Unmarshal(raw, id); err != nil {
+		return fmt.Errorf("%s is damaged: %w", identityFile, err)
+	}
+	return nil
 }
 
 // open unseals the key and builds what TLS needs.

@@ -70,6 +70,10 @@ type deps struct {
 	// InspectSnapshot reads a whole snapshot stream, checks it and returns its
 	// header, which must encode as a JSON object.
 	InspectSnapshot func(r io.Reader) (any, error)
+	// RescueSnapshot writes a snapshot of what the data folder of a stopped node
+	// holds and returns what it found, which must encode as a JSON object. scratch is
+	// an empty folder for its copy.
+	RescueSnapshot func(dir, scratch string, to io.Writer) (any, error)
 }
 
 // run is the program without the process: it returns the exit code.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -16,7 +15,7 @@ import (
 const clusterPath = "/admin/v1/cluster"
 
 // newOperator builds "keyraft operator": what runs a cluster.
-func newOperator(io console, dial dialer, inspect func(io.Reader) (any, error)) *cobra.Command {
+func newOperator(io console, dial dialer, d deps) *cobra.Command {
 	cmd := group("operator", "Run a cluster: members, snapshots, keys", "  keyraft operator members",
 		newMembers(dial),
 		newStatus(dial),
@@ -26,7 +25,8 @@ func newOperator(io console, dial dialer, inspect func(io.Reader) (any, error)) 
 		newPromote(dial),
 		newTransferLeader(dial),
 		group("snapshot", "Save, restore and look into snapshots", "  keyraft operator snapshot save cluster.snap",
-			newSnapshotSave(dial, inspect), newSnapshotRestore(io, dial, inspect), newSnapshotInspect(io, inspect)),
+			newSnapshotSave(dial, d.InspectSnapshot), newSnapshotRestore(io, dial, d.InspectSnapshot),
+			newSnapshotInspect(io, d.InspectSnapshot), newSnapshotRescue(io, d)),
 		group("key", "Signing keys", "  keyraft operator key list", newKeyList(dial), newKeyRotate(io, dial)),
 		group("gossip-key", "Keys of the gossip pools", "  keyraft operator gossip-key rotate", newGossipKeyRotate(dial)),
 	)

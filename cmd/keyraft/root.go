@@ -30,7 +30,7 @@ Start with 'keyraft server --dev'. Commands that talk to a cluster take
 	root.AddCommand(
 		newServer(io, d.RunServer),
 		newGateway(io, dial, d.RunGateway),
-		newOperator(io, dial, d.InspectSnapshot),
+		newOperator(io, dial, d),
 		newClient(io, dial),
 		newToken(io, dial),
 		newBench(io),

@@ -58,41 +58,52 @@ func (a *api) saveSnapshot(ctx context.Context, path string, inspect func(io.Rea
 	}
 	defer stop()
 	defer func() { _ = resp.Body.Close() }() // only read
+	pr := startProgress(a.io.Err, a.io.Redraw, "saving "+path, resp.ContentLength, a.pace)
+	err = writeWhole(path, func(f *os.File) error {
+		size, err = io.Copy(f, pr.reader(resp.Body, alive))
+		pr.end()
+		if err != nil {
+			return fmt.Errorf("save %s: the stream broke off after %s (%w); nothing was kept, try again", path, humanBytes(size), err)
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return fmt.Errorf("read %s again: %w", path, err)
+		}
+		if err := checked(a.io, a.pace, f, path, size, inspect); err != nil {
+			return fmt.Errorf("what %s sent is no whole snapshot (%w); nothing was kept, try again", a.node, err)
+		}
+		return nil
+	})
+	return size, err
+}
+
+// writeWhole makes a file of mode 0600 that is whole when it has its name.
+func writeWhole(path string, fill func(f *os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".keyraft-snapshot-*")
 	if err != nil {
-		return 0, fmt.Errorf("make a file beside %s: %w", path, err)
+		return fmt.Errorf("make a file beside %s: %w", path, err)
 	}
 	defer func() {
 		_ = f.Close()           // closed before, when all went well
 		_ = os.Remove(f.Name()) // renamed then
 	}()
-	pr := startProgress(a.io.Err, a.io.Redraw, "saving "+path, resp.ContentLength, a.pace)
-	size, err = io.Copy(f, pr.reader(resp.Body, alive))
-	pr.end()
-	if err != nil {
-		return 0, fmt.Errorf("save %s: the stream broke off after %s (%w); nothing was kept, try again", path, humanBytes(size), err)
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return 0, fmt.Errorf("read %s again: %w", path, err)
-	}
-	if err := a.checked(f, path, size, inspect); err != nil {
-		return 0, fmt.Errorf("what %s sent is no whole snapshot (%w); nothing was kept, try again", a.node, err)
+	if err := fill(f); err != nil {
+		return err
 	}
 	if err := f.Sync(); err != nil {
-		return 0, fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if err := f.Close(); err != nil {
-		return 0, fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return 0, fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return size, syncDir(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
 }
 
 // checked reads a whole snapshot through inspect, with a progress line.
-func (a *api) checked(r io.Reader, path string, size int64, inspect func(io.Reader) (any, error)) error {
-	pr := startProgress(a.io.Err, a.io.Redraw, "checking "+path, size, a.pace)
+func checked(c console, p pace, r io.Reader, path string, size int64, inspect func(io.Reader) (any, error)) error {
+	pr := startProgress(c.Err, c.Redraw, "checking "+path, size, p)
 	defer pr.end()
 	_, err := inspect(pr.reader(r, func() {}))
 	return err
@@ -149,7 +160,7 @@ func (a *api) restoreSnapshot(ctx context.Context, c console, path string, ask q
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	size := info.Size()
-	if err := a.checked(f, path, size, inspect); err != nil {
+	if err := checked(a.io, a.pace, f, path, size, inspect); err != nil {
 		return fmt.Errorf("%s can't be restored: %w; nothing was sent, use another file", path, err)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -29,7 +31,7 @@ import (
 
 // wire puts the rooms of the program together. Literal lists only; no rules.
 func wire() deps {
-	return deps{RunServer: runServer, RunGateway: runGateway, InspectSnapshot: inspectSnapshot}
+	return deps{RunServer: runServer, RunGateway: runGateway, InspectSnapshot: inspectSnapshot, RescueSnapshot: rescueSnapshot}
 }
 
 // inspectSnapshot reads and checks a whole stream.
@@ -42,6 +44,14 @@ func inspectSnapshot(r io.Reader) (any, error) {
 		fsm.Header
 		Rows int64 `json:"rows"`
 	}{h, rows}, nil
+}
+
+// rescueSnapshot makes a snapshot of a stopped node's folder.
+func rescueSnapshot(dir, scratch string, to io.Writer) (any, error) {
+	if pid := storage.LockHolder(filepath.Join(dir, "raft.db")); pid != 0 {
+		return nil, usagef("%s is in use by process %d; stop that node first, and don't start it again", dir, pid)
+	}
+	return cluster.Rescue(dir, scratch, to, slog.New(slog.DiscardHandler))
 }
 
 // rooms are what stands on the node.

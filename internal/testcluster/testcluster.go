@@ -47,6 +47,7 @@ type Options struct {
 	Storage      storage.Options
 	Gossip       bool
 	Metrics      func(node string) prometheus.Registerer // of each start
+	Keys         *seal.Keyring                           // sealing keys; nil: new ones
 }
 
 // Cluster is a running cluster.
@@ -83,11 +84,14 @@ func StartWith(t testing.TB, voters int, opts Options) *Cluster {
 	if opts.Heartbeat == 0 {
 		opts.Heartbeat = 300 * time.Millisecond
 	}
-	keys, err := seal.NewKeyring(seal.Generate())
-	if err != nil {
-		t.Fatal(err)
+	if opts.Keys == nil {
+		keys, err := seal.NewKeyring(seal.Generate())
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts.Keys = keys
 	}
-	c := &Cluster{t: t, opts: opts, keys: keys, Net: newNetwork()}
+	c := &Cluster{t: t, opts: opts, keys: opts.Keys, Net: newNetwork()}
 	t.TempDir() // its removal is arranged now, so that it comes behind stop
 	t.Cleanup(c.stop)
 	first := c.newNode("n1", true)
