@@ -129,7 +129,7 @@ func requestJoin(ctx context.Context, cfg *Config, plan JoinPlan) (*joined, erro
 			if addr, findErr := plan.Find(ctx, token.Fingerprint); findErr == nil {
 				token.Addr = addr
 			} else {
-				err = errors.Join(err, findErr)
+				err = fmt.Errorf("%w; %w", err, findErr)
 			}
 		}
 		select {
@@ -138,7 +138,7 @@ func requestJoin(ctx context.Context, cfg *Config, plan JoinPlan) (*joined, erro
 		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("no member answers: %w. The node that made the token must run and its cluster port be in reach from here, or --join name another member", err)
 	}
 	if a.Error != "" {
 		return nil, errors.New(a.Error)

@@ -117,6 +117,9 @@ func (n *Node) changeHere(ctx context.Context, q *peer.ChangeRequest) error {
 	case "promote":
 		return n.promoteHere(ctx, q.GetNodeId())
 	case "transfer":
+		if q.GetNodeId() == n.id.NodeID {
+			return nil // it leads already; perhaps the answer to an earlier request was lost
+		}
 		return n.transfer(ctx, q.GetNodeId())
 	default:
 		return refuse(http.StatusBadRequest, "unknown_change", "unknown change %q", q.GetKind())

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -67,6 +68,10 @@ func askPort(ctx context.Context, client *http.Client, at string) (string, error
 	}
 	a, err := client.Do(q)
 	if err != nil {
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err // its text repeats the URL
+		}
 		return "", err
 	}
 	defer func() { _ = a.Body.Close() }()

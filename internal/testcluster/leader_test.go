@@ -163,6 +163,21 @@ func TestK15TransferBesideStepDown(t *testing.T) {
 	c.EqualChecksums()
 }
 
+// TestHandOverToTheLeaderIsDone: asked again, as after an answer that was lost, it
+// is no error and moves nothing.
+func TestHandOverToTheLeaderIsDone(t *testing.T) {
+	t.Parallel()
+	c := testcluster.Start(t, 3)
+	to := c.Followers()[0]
+	for range 2 {
+		if err := c.Any().TransferLeader(within(t, 10*time.Second), to.Name); err != nil {
+			t.Errorf("hand over to %s: %v", to.Name, err)
+		}
+		c.Await("it to lead", func() bool { return to.Status().State == "leader" })
+	}
+	c.EqualChecksums()
+}
+
 // TestK21FlappingLeadership: leader work that takes its time blocks nothing.
 func TestK21FlappingLeadership(t *testing.T) {
 	t.Parallel()
