@@ -76,7 +76,11 @@ func (p printer) object(answer json.RawMessage) error {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, m := range members {
-		_, _ = fmt.Fprintf(t, "%s\t%s\n", oneLine(m.name), cell(m.value)) // into memory
+		show := cell
+		if (strings.HasSuffix(m.name, "_at") || m.name == "signs_from") && !strings.HasPrefix(string(m.value), `"`) {
+			show = seconds // an instant, for people
+		}
+		_, _ = fmt.Fprintf(t, "%s\t%s\n", oneLine(m.name), show(m.value)) // into memory
 	}
 	_ = t.Flush()
 	return p.write(b.String())

@@ -77,6 +77,24 @@ func TestCell(t *testing.T) {
 	}
 }
 
+// TestInstantsAreForPeople: seconds since 1970 show as a date in a table, and stay
+// what they are in JSON.
+func TestInstantsAreForPeople(t *testing.T) {
+	t.Parallel()
+	const answer = `{"created_at":1795566317,"client_secret_expires_at":0,"seen_at":"noon","index":1795566317}`
+	var table, raw strings.Builder
+	if err := (printer{w: &table}).object(json.RawMessage(answer)); err != nil {
+		t.Fatal(err)
+	}
+	want := "created_at                2026-11-25T00:25:17Z\nclient_secret_expires_at  -\nseen_at                   noon\nindex                     1795566317\n"
+	if table.String() != want {
+		t.Errorf("table:\n%s", table.String())
+	}
+	if err := (printer{w: &raw, json: true}).object(json.RawMessage(answer)); err != nil || !sameJSON(raw.String(), answer) {
+		t.Errorf("JSON: %v %s", err, raw.String())
+	}
+}
+
 // FuzzMembers: no answer of a server makes the table panic, and no control
 // character of it comes through.
 func FuzzMembers(f *testing.F) {
