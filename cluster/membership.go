@@ -311,7 +311,7 @@ func (n *Node) promoteHere(ctx context.Context, id string) error {
 	if have.Suffrage == raft.Voter && !row.GetNonVoter() {
 		return nil
 	}
-	if err := n.caughtUp(ctx, id); err != nil {
+	if err := errors.Join(n.caughtUp(ctx, id), n.votersFollow(ctx, id)); err != nil {
 		return refuse(http.StatusConflict, "behind", "%s", err)
 	}
 	if row.GetNonVoter() {
@@ -321,7 +321,43 @@ func (n *Node) promoteHere(ctx context.Context, id string) error {
 			return errors.Join(err, r.Err())
 		}
 	}
-	return unavailable(n.raft.AddVoter(have.ID, have.Address, 0, changeTime).Error())
+	return n.makeVoter(ctx, *have)
+}
+
+func (n *Node) makeVoter(ctx context.Context, s raft.Server) error {
+	if err := n.votersFollow(ctx, string(s.ID)); err != nil {
+		return refuse(http.StatusConflict, "behind", "%s", err)
+	}
+	return unavailable(n.raft.AddVoter(s.ID, s.Address, 0, changeTime).Error())
+}
+
+// votersFollow makes sure that no voter which is in reach lags while another one
+// is made. raft v1.8.0 gives no vote to a candidate that the voter's own
+// configuration doesn't know as a voter: were this leader lost when it and the new
+// voter alone had the change, a majority would run and never elect anybody. What
+// stays open is the moment between this look and the change's arrival.
+func (n *Node) votersFollow(ctx context.Context, but string) error {
+	voters, err := n.voters()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTime)
+	defer cancel()
+	last := n.raft.LastIndex() // what it may hang on is not committed
+	for _, v := range voters {
+		for id := string(v.ID); id != n.id.NodeID && id != but; {
+			s, err := n.askStatus(ctx, id)
+			if err != nil && ctx.Err() == nil || s.GetLastIndex() >= last {
+				break // it is away, or it follows
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("voter %s is in reach and does not follow: another one is made when it does", id)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	return nil
 }
 
 func (n *Node) caughtUp(ctx context.Context, id string) error {
@@ -356,7 +392,7 @@ func (n *Node) promoteJob(ctx context.Context) error {
 		if n.progress.since()-since.(time.Duration) < stableFor {
 			continue
 		}
-		if err := n.raft.AddVoter(s.ID, s.Address, 0, changeTime).Error(); err != nil {
+		if err := n.makeVoter(ctx, s); err != nil {
 			return err
 		}
 		n.healthySince.Delete(s.ID)
