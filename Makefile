@@ -7,7 +7,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X main.buildVersion=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run cluster bench test race fuzz lint loadtest proto clean
+.PHONY: help build run cluster bench scale test race fuzz lint loadtest proto clean
 
 help: ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,11 +24,21 @@ cluster: build ## three nodes and a gateway on loopback, and the whole story wit
 
 # More flags of the table, such as BENCH="-rounds 7 -for 5s" or BENCH="-only jwt".
 BENCH ?=
-bench: build ## what a request costs beside what it must cost: a table, and build/bench.json
+RUNBENCH = KEYRAFT_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null) $(GO) run ./cmd/bench
+
+.PHONY: bin/bench
+bin/bench: build
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ceiling ./internal/bench/ceiling
 	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/tokens.test ./tokens
 	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/logstore.test ./cluster/logstore
-	KEYRAFT_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null) $(GO) run ./cmd/bench $(BENCH)
+
+# The page is made of the files alone; one of a short run, or of some rows, goes to build/.
+bench: bin/bench ## what a request costs beside what it must cost: a table, build/bench.json, docs/performance.md
+	$(RUNBENCH) $(BENCH)
+	$(RUNBENCH) -doc docs/performance.md -scale build/scale.json
+
+scale: bin/bench ## rate, latency and memory as there are more clients, tokens, revocations, gateways, connections
+	$(RUNBENCH) -scale build/scale.json $(BENCH)
 
 test: ## all tests that need Go alone; others say that they skip
 	$(GO) vet ./...

@@ -17,13 +17,14 @@ import (
 func TestEachFigureIsMadeOfRows(t *testing.T) {
 	t.Parallel()
 	made, used, names := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	for _, m := range (&stage{}).makers() {
+	s := &stage{o: options{peers: "all"}}
+	for _, m := range s.makers() {
 		if made[m.row] {
 			t.Errorf("two rows are called %s", m.row)
 		}
 		made[m.row] = true
 	}
-	for _, f := range figures(options{}) {
+	for _, f := range figures(s.o) {
 		if names[f.name] {
 			t.Errorf("two figures are called %s", f.name)
 		}
@@ -60,7 +61,7 @@ func TestDocument(t *testing.T) {
 		// The second round met a busy machine, the fourth was broken off.
 		Rounds: []map[string]bench.Figures{of(60, 10, 32), of(120, 20, 64), of(50, 9, 31), {"bare": {"cpu_us": 10}}},
 	}
-	s := &stage{o: options{only: regexp.MustCompile("es256")}}
+	s := &stage{o: options{only: regexp.MustCompile("es256"), peers: "none"}}
 	d := s.document(table, "interrupted")
 	if len(d.Results) != 1 || len(d.Rows) != 4 || d.Rounds != 4 || d.Machine == "" {
 		t.Fatalf("%+v", d)
@@ -98,7 +99,7 @@ func TestDocument(t *testing.T) {
 // TestNothingToMeasure: a pattern that fits no figure is said, not measured.
 func TestNothingToMeasure(t *testing.T) {
 	t.Parallel()
-	s := &stage{o: options{only: regexp.MustCompile("^nothing$"), rounds: 1}}
+	s := &stage{o: options{only: regexp.MustCompile("^nothing$"), rounds: 1, peers: "none"}}
 	if _, err := s.rounds(context.Background()); err == nil || !strings.Contains(err.Error(), "names no row") {
 		t.Error(err)
 	}

@@ -30,14 +30,17 @@ func main() { os.Exit(run()) }
 
 // options are the flags.
 type options struct {
-	bin, ceiling     string // programs
-	tokens, logstore string // test programs
-	data, out        string
-	rounds           int
-	long, warmup     time.Duration
-	connections      int
-	only             *regexp.Regexp
-	strict, small    bool
+	bin, ceiling      string // programs
+	tokens, logstore  string // test programs
+	data, out         string
+	rounds            int
+	long, warmup      time.Duration
+	connections       int
+	only              *regexp.Regexp
+	strict, small     bool
+	peers             string // none, some, all
+	scale             string // file of the curves
+	doc, from, readme string // the page, what it is made of, and who else gets a table
 }
 
 func run() int {
@@ -55,12 +58,21 @@ func run() int {
 	flag.IntVar(&o.connections, "connections", 64, "connections of rows that do not say otherwise")
 	flag.StringVar(&only, "only", "", "regular expression: run these rows and the limits that they need")
 	flag.BoolVar(&o.small, "small", false, "for function, not for figures: short warm-ups, and few of what a row has many of")
+	flag.StringVar(&o.peers, "peers", "some", "the other servers (docs/peers.md): none; some, without Keycloak, which takes minutes; all")
+	flag.StringVar(&o.scale, "scale", "", "file of the scale curves: they are measured, in about ten minutes, instead of the table; with -doc they are read")
+	flag.StringVar(&o.doc, "doc", "", "write this page, with its plots beside it, from the figures that were measured before; measure nothing")
+	flag.StringVar(&o.from, "from", filepath.Join("build", "bench.json"), "with -doc: the figures")
+	flag.StringVar(&o.readme, "readme", "README.md", "with -doc: the file that gets the short table between its marks; empty: none")
 	flag.BoolVar(&o.strict, "strict", false, "exit with 1 when a floor does not hold")
 	flag.Parse()
 	var err error
-	if o.only, err = regexp.Compile(only); err != nil || flag.NArg() > 0 || o.rounds < 1 || o.long < 50*time.Millisecond || o.warmup < 0 || o.connections < 1 {
+	if o.only, err = regexp.Compile(only); err != nil || flag.NArg() > 0 || o.rounds < 1 || o.long < 50*time.Millisecond || o.warmup < 0 || o.connections < 1 ||
+		o.peers != "none" && o.peers != "some" && o.peers != "all" {
 		fmt.Fprintf(os.Stderr, "bench: %v; see -help\n", errors.Join(err, errors.New("the flags make no run")))
 		return 2
+	}
+	if o.doc != "" {
+		return code(publish(o))
 	}
 	for _, program := range []string{o.bin, o.ceiling, o.tokens, o.logstore} {
 		if _, err := os.Stat(program); err != nil {
@@ -70,12 +82,24 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	if o.scale != "" {
+		return code(scale(ctx, o))
+	}
 	below, err := measure(ctx, o)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		return 1
 	}
 	if below > 0 && o.strict {
+		return 1
+	}
+	return 0
+}
+
+// code is the exit code, and says why it is not 0.
+func code(err error) int {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		return 1
 	}
 	return 0

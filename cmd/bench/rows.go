@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -40,7 +41,7 @@ func sum(a, b func(round) float64) func(round) float64 {
 }
 
 // figures is the table: names as the readers of bench.json know them.
-func figures(_ options) []figure {
+func figures(o options) []figure {
 	us := func(name, limit string, floor float64, bound func(round) float64, needs ...string) figure {
 		return figure{name: name, unit: "µs CPU", limit: limit, floor: floor, needs: append(needs, name), value: cpu(name), bound: bound, less: true}
 	}
@@ -68,6 +69,7 @@ func figures(_ options) []figure {
 		us("ceiling_introspect", "bare", 0, cpu("bare"), "bare"),
 	},
 		clusterFigures(),
+		peerFigures(o), // F15
 	)
 }
 
@@ -100,6 +102,11 @@ func (s *stage) rounds(ctx context.Context) (*bench.Table, error) {
 			continue
 		}
 		run, err := m.prepare(ctx)
+		if errors.Is(err, errLeftOut) {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", m.row, err)
+			s.leftOut[m.row] = err.Error()
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.row, err)
 		}
@@ -184,5 +191,6 @@ func (s *stage) makers() []maker {
 		{"introspect_linearizable", node(opaque, load{mix: bench.Mix{Introspect: 1}, tokens: 1000})},
 	},
 		s.clusterMakers(),
+		s.peerMakers(),
 	)
 }

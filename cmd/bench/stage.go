@@ -30,6 +30,8 @@ type stage struct {
 	serverCore int
 	servers    map[string]*served
 	rows       []bench.Row
+	ends       []func()          // what else is stopped at the end
+	leftOut    map[string]string // rows that can't be run here, and why
 }
 
 // served is a server under load.
@@ -51,7 +53,7 @@ func newStage(o options) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{o: o, dir: dir, servers: map[string]*served{}}
+	s := &stage{o: o, dir: dir, servers: map[string]*served{}, leftOut: map[string]string{}}
 	// One core alone can't be shared without each taking the other's time.
 	if s.pinned = len(cores) > 1; s.pinned {
 		s.serverCore = cores[0]
@@ -69,6 +71,9 @@ func newStage(o options) (*stage, error) {
 func (s *stage) stop() error {
 	for _, v := range s.servers {
 		v.proc.Terminate(stopBound)
+	}
+	for _, end := range s.ends {
+		end()
 	}
 	return os.RemoveAll(s.dir)
 }

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
-	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 
@@ -16,12 +16,20 @@ import (
 
 // document is bench.json.
 type document struct {
-	Machine string   `json:"machine"`
-	Commit  string   `json:"commit"`
-	Rounds  int      `json:"rounds"`
-	Partial string   `json:"partial,omitempty"` // why not all rounds were made
+	Machine string `json:"machine"`
+	Commit  string `json:"commit"`
+	Rounds  int    `json:"rounds"`
+	Partial string `json:"partial,omitempty"` // why not all rounds were made
+	// How it was measured. A run with -only, or -small, is not for publishing.
+	Connections int    `json:"connections"`
+	Long        string `json:"for"`
+	Only        string `json:"only,omitempty"`
+	Small       bool   `json:"small,omitempty"`
+
 	Results []result `json:"results"`
 	Rows    []row    `json:"rows"` // what the results are made of
+	// LeftOut are rows that this machine can't run, and why.
+	LeftOut map[string]string `json:"left_out,omitempty"`
 }
 
 // result is one figure.
@@ -45,7 +53,10 @@ type row struct {
 }
 
 func (s *stage) document(t *bench.Table, partial string) document {
-	d := document{Machine: bench.Machine(), Commit: commit(), Rounds: len(t.Rounds), Partial: partial, Results: []result{}, Rows: []row{}}
+	d := document{
+		Machine: bench.Machine(), Commit: commit(), Rounds: len(t.Rounds), Partial: partial, Results: []result{}, Rows: []row{}, LeftOut: s.leftOut,
+		Connections: s.o.connections, Long: s.o.long.String(), Only: s.o.only.String(), Small: s.o.small,
+	}
 	for _, f := range s.o.wanted() {
 		whole := func(of func(round) float64) bench.Stats {
 			return t.Each(func(r round) (float64, bool) {
@@ -133,6 +144,11 @@ func (d document) print(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	for _, name := range slices.Sorted(maps.Keys(d.LeftOut)) {
+		if _, err := fmt.Fprintf(w, "\n%s: %s\n", name, d.LeftOut[name]); err != nil {
+			return err
+		}
+	}
 	if d.Partial != "" {
 		_, err := fmt.Fprintf(w, "\nPARTIAL: %s\n", d.Partial)
 		return err
@@ -148,13 +164,4 @@ func short(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
-func (d document) save(path string) error {
-	text, err := json.MarshalIndent(d, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(text, '\n'), 0o644)
-}
+func (d document) save(path string) error { return save(path, d) }
