@@ -29,8 +29,7 @@ RUNBENCH = KEYRAFT_COMMIT=$$(git rev-parse --short HEAD 2>/dev/null) $(GO) run .
 .PHONY: bin/bench
 bin/bench: build
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ceiling ./internal/bench/ceiling
-	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/tokens.test ./tokens
-	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/logstore.test ./cluster/logstore
+	CGO_ENABLED=0 $(GO) test -c -trimpath -o bin/ ./tokens ./cluster/logstore ./gateway ./fsm
 
 # The page is made of the files alone; one of a short run, or of some rows, goes to build/.
 bench: bin/bench ## what a request costs beside what it must cost: a table, build/bench.json, docs/performance.md

@@ -187,6 +187,19 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
+// BenchmarkRevocationBytes says what a live revocation takes of the heap, beside a
+// million of them.
+func BenchmarkRevocationBytes(b *testing.B) {
+	each := 0.0
+	for b.Loop() {
+		before := heap()
+		set, _ := million()
+		each = float64(heap()-before) / float64(set.len())
+		runtime.KeepAlive(set)
+	}
+	b.ReportMetric(each, "B/revocation")
+}
+
 func million() (*revset, []digest) {
 	set, ids := newRevset(), make([]digest, 1_000_000)
 	rng := rand.New(rand.NewPCG(1, 2))

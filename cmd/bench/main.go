@@ -31,7 +31,7 @@ func main() { os.Exit(run()) }
 // options are the flags.
 type options struct {
 	bin, ceiling      string // programs
-	tokens, logstore  string // test programs
+	tests             string // folder of test programs
 	data, out         string
 	rounds            int
 	long, warmup      time.Duration
@@ -48,8 +48,7 @@ func run() int {
 	var only string
 	flag.StringVar(&o.bin, "bin", filepath.Join("bin", "keyraft"), "the keyraft program")
 	flag.StringVar(&o.ceiling, "ceiling", filepath.Join("bin", "ceiling"), "the reference program, internal/bench/ceiling")
-	flag.StringVar(&o.tokens, "tokens", filepath.Join("bin", "tokens.test"), "test program of the package tokens, for what has no HTTP around it")
-	flag.StringVar(&o.logstore, "logstore", filepath.Join("bin", "logstore.test"), "test program of the package cluster/logstore, for raft alone")
+	flag.StringVar(&o.tests, "tests", "bin", "folder of the packages' test programs, for what has no HTTP around it")
 	flag.StringVar(&o.data, "data", "build", "folder below which the servers' data lies, on the disk that is measured")
 	flag.StringVar(&o.out, "out", filepath.Join("build", "bench.json"), "file for the figures")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds")
@@ -74,7 +73,7 @@ func run() int {
 	if o.doc != "" {
 		return code(publish(o))
 	}
-	for _, program := range []string{o.bin, o.ceiling, o.tokens, o.logstore} {
+	for _, program := range []string{o.bin, o.ceiling, o.test("tokens"), o.test("logstore"), o.test("gateway"), o.test("fsm")} {
 		if _, err := os.Stat(program); err != nil {
 			fmt.Fprintf(os.Stderr, "bench: %v; run 'make bench', which builds it\n", err)
 			return 2
@@ -104,6 +103,9 @@ func code(err error) int {
 	}
 	return 0
 }
+
+// test is the test program of a package.
+func (o options) test(pkg string) string { return filepath.Join(o.tests, pkg+".test") }
 
 // measure is the whole run. It says how many figures are below their floor.
 func measure(ctx context.Context, o options) (below int, err error) {

@@ -28,6 +28,18 @@ type figure struct {
 	worst bool // the worst round counts, not the middle one
 }
 
+// ratio is the share of the limit that is reached in one round.
+func (f figure) ratio(r round) float64 {
+	value, bound := f.value(r), f.bound(r)
+	switch {
+	case !f.less:
+		return value / bound
+	case value == 0: // no limit is below that
+		return 1
+	}
+	return bound / value
+}
+
 func cpu(row string) func(round) float64 {
 	return func(r round) float64 { return r[row]["cpu_us"] }
 }
@@ -70,6 +82,7 @@ func figures(o options) []figure {
 	},
 		clusterFigures(),
 		peerFigures(o), // F15
+		memoryFigures(o),
 	)
 }
 
@@ -160,11 +173,6 @@ func (s *stage) makers() []maker {
 			return func(ctx context.Context) (bench.Figures, error) { return s.sign(ctx, alg) }, nil
 		}
 	}
-	benchmark := func(name string) func(context.Context) (runner, error) {
-		return func(context.Context) (runner, error) {
-			return func(ctx context.Context) (bench.Figures, error) { return s.goBenchmark(ctx, name) }, nil
-		}
-	}
 	jwt := func(alg string) map[string]any {
 		return map[string]any{"client_name": alg, "access_token_signed_response_alg": alg, "access_token_lifetime": 3600}
 	}
@@ -183,8 +191,8 @@ func (s *stage) makers() []maker {
 		{"jwt_client_credentials_eddsa", node(jwt("EdDSA"), load{mix: issue})},
 		{"ceiling_rs256", ceiling("RS256", "jwt", load{mix: issue})},
 		{"jwt_client_credentials_rs256", node(jwt("RS256"), load{mix: issue})},
-		{"sig_alone", benchmark("BenchmarkSignatureAlone")},
-		{"jwt_mint", benchmark("BenchmarkMintWithoutSignature")},
+		{"sig_alone", s.benchmark("tokens", "BenchmarkSignatureAlone")},
+		{"jwt_mint", s.benchmark("tokens", "BenchmarkMintWithoutSignature")},
 		{"ceiling_opaque", ceiling("ES256", "opaque", load{mix: issue, connections: crowd})},
 		{"opaque_issue_1voter", node(opaque, load{mix: issue, connections: crowd})},
 		{"ceiling_introspect", ceiling("ES256", "opaque", load{mix: bench.Mix{Introspect: 1}, tokens: 1000})},
@@ -192,5 +200,6 @@ func (s *stage) makers() []maker {
 	},
 		s.clusterMakers(),
 		s.peerMakers(),
+		s.memoryMakers(),
 	)
 }

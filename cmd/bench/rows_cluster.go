@@ -197,7 +197,7 @@ func (s *stage) revoke(ctx context.Context, v *served, c proc.Client, tokens int
 // have a thread each, as processes of their own would.
 func (s *stage) bareApply(ctx context.Context, voters int) (bench.Figures, error) {
 	name := fmt.Sprintf("voters=%d", voters)
-	out, _, err := s.once(ctx, s.o.logstore, "-test.cpu", strconv.Itoa(voters), "-test.run", "^$", "-test.bench", "^BenchmarkBareApply$/^"+name+"$", "-test.benchtime", (s.o.long / 2).String())
+	out, _, err := s.once(ctx, s.o.test("logstore"), "-test.cpu", strconv.Itoa(voters), "-test.run", "^$", "-test.bench", "^BenchmarkBareApply$/^"+name+"$", "-test.benchtime", (s.o.long / 2).String())
 	if err != nil {
 		return nil, err
 	}

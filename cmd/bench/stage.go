@@ -28,6 +28,7 @@ type stage struct {
 	dir        string // of this run, gone at its end
 	pinned     bool
 	serverCore int
+	ownCore    int
 	servers    map[string]*served
 	rows       []bench.Row
 	ends       []func()          // what else is stopped at the end
@@ -56,9 +57,9 @@ func newStage(o options) (*stage, error) {
 	s := &stage{o: o, dir: dir, servers: map[string]*served{}, leftOut: map[string]string{}}
 	// One core alone can't be shared without each taking the other's time.
 	if s.pinned = len(cores) > 1; s.pinned {
-		s.serverCore = cores[0]
+		s.serverCore, s.ownCore = cores[0], cores[1]
 		self := bench.Process{PID: os.Getpid()}
-		if err := self.Pin(cores[1]); err != nil {
+		if err := self.Pin(s.ownCore); err != nil {
 			fmt.Fprintf(os.Stderr, "bench: %v; going on without\n", err)
 			s.pinned = false
 		}
@@ -220,60 +221,44 @@ func (s *stage) sign(ctx context.Context, alg string) (bench.Figures, error) {
 
 // once runs a program to its end on the servers' core. It says what CPU time it took.
 func (s *stage) once(ctx context.Context, bin string, args ...string) ([]byte, time.Duration, error) {
+	return s.onceOn(ctx, []int{s.serverCore}, bin, args...)
+}
+
+// onceOn is once on these cores. Its temporary files are on the disk that is measured.
+func (s *stage) onceOn(ctx context.Context, cores []int, bin string, args ...string) ([]byte, time.Duration, error) {
 	path, err := filepath.Abs(bin)
+	if err != nil {
+		return nil, 0, err
+	}
+	temp, err := filepath.Abs(s.dir)
 	if err != nil {
 		return nil, 0, err
 	}
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
-	dir, err := filepath.Abs(s.dir) // its files lie on the disk that is measured
-	if err != nil {
-		return nil, 0, err
-	}
-	cmd.Stdout, cmd.Stderr, cmd.Env = &out, &errs, append(os.Environ(), "GOMAXPROCS=1", "TMPDIR="+dir)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(len(cores)), "TMPDIR="+temp)
 	if err := cmd.Start(); err != nil {
 		return nil, 0, err
 	}
-	pinned := s.pin(cmd.Process.Pid)
+	var pinned error
+	if s.pinned {
+		pinned = (&bench.Process{PID: cmd.Process.Pid}).Pin(cores...)
+	}
 	if err := cmd.Wait(); err != nil {
-		return nil, 0, fmt.Errorf("%s: %w: %s", bin, err, errs.String())
+		return nil, 0, fmt.Errorf("%s: %w: %s%s", bin, err, errs.String(), out.String())
 	}
 	return out.Bytes(), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), pinned
 }
 
-// goBenchmark runs one benchmark of the package tokens. Its own ns/op are by the clock
-// on the wall; the CPU time of its process is steady on a busy machine too.
-func (s *stage) goBenchmark(ctx context.Context, name string) (bench.Figures, error) {
-	out, used, err := s.once(ctx, s.o.tokens, "-test.run", "^$", "-test.bench", "^"+name+"$", "-test.benchtime", (s.o.long / 2).String())
-	if err != nil {
-		return nil, err
+// benchmark prepares a row that is a benchmark of a package's test program, on the
+// servers' core.
+func (s *stage) benchmark(pkg, name string, args ...string) func(context.Context) (runner, error) {
+	return func(context.Context) (runner, error) {
+		return func(ctx context.Context) (bench.Figures, error) {
+			return s.goBenchmark(ctx, []int{s.serverCore}, s.o.long/2, pkg, name, args...)
+		}, nil
 	}
-	n, allocs, err := readBenchmark(out, name)
-	if err != nil {
-		return nil, err
-	}
-	return bench.Figures{"cpu_us": float64(used) / float64(time.Microsecond) / n, "allocs": allocs}, nil
-}
-
-// readBenchmark reads "BenchmarkX  123  456 ns/op  7 B/op  8 allocs/op".
-func readBenchmark(out []byte, name string) (n, allocs float64, err error) {
-	fields := benchmarkLine(out, name)
-	if fields == nil {
-		return 0, 0, fmt.Errorf("%s printed no figure", name)
-	}
-	times, err := strconv.ParseUint(string(fields[1]), 10, 62)
-	if err != nil || times == 0 {
-		return 0, 0, fmt.Errorf("%s: %q is no number of times", name, fields[1])
-	}
-	for i := 2; i+1 < len(fields); i += 2 {
-		if string(fields[i+1]) != "allocs/op" {
-			continue
-		}
-		if allocs, err = strconv.ParseFloat(string(fields[i]), 64); err != nil {
-			return 0, 0, fmt.Errorf("%s: %q is no number of allocations", name, fields[i])
-		}
-	}
-	return float64(times), allocs, nil
 }
 
 // benchmarkLine is the line of a benchmark in fields, nil when there is none.
@@ -285,4 +270,49 @@ func benchmarkLine(out []byte, name string) [][]byte {
 		}
 	}
 	return nil
+}
+
+// goBenchmark runs one benchmark for so long. Its own ns/op are by the clock on the
+// wall; the CPU time is steady on a busy machine too: what the benchmark says, else
+// that of its whole process.
+func (s *stage) goBenchmark(ctx context.Context, cores []int, long time.Duration, pkg, name string, args ...string) (bench.Figures, error) {
+	args = append([]string{"-test.run", "^$", "-test.bench", "^" + name + "$", "-test.benchtime", long.String()}, args...)
+	out, used, err := s.onceOn(ctx, cores, s.o.test(pkg), args...)
+	if err != nil {
+		return nil, err
+	}
+	said, times, err := readBenchmark(out, name)
+	if err != nil {
+		return nil, err
+	}
+	f := bench.Figures{"cpu_us": float64(used) / float64(time.Microsecond) / times}
+	if ns, ok := said["cpu-ns/op"]; ok {
+		f["cpu_us"] = ns / 1000
+	}
+	for unit, figure := range map[string]string{"allocs/op": "allocs", "ns/row": "wall_ns_row", "B/row": "row_bytes", "B/revocation": "each_bytes", "p50-us": "p50_us", "p99-us": "p99_us"} {
+		if v, ok := said[unit]; ok {
+			f[figure] = v
+		}
+	}
+	return f, nil
+}
+
+// readBenchmark reads "BenchmarkX  123  456 ns/op  7 B/op  8 allocs/op": how often it
+// was done, and what else it says by its unit.
+func readBenchmark(out []byte, name string) (said map[string]float64, times float64, err error) {
+	fields := benchmarkLine(out, name)
+	if fields == nil {
+		return nil, 0, fmt.Errorf("%s printed no figure", name)
+	}
+	n, err := strconv.ParseUint(string(fields[1]), 10, 62)
+	if err != nil || n == 0 {
+		return nil, 0, fmt.Errorf("%s: %q is no number of times", name, fields[1])
+	}
+	said = map[string]float64{}
+	for i := 2; i+1 < len(fields); i += 2 {
+		if said[string(fields[i+1])], err = strconv.ParseFloat(string(fields[i]), 64); err != nil {
+			return nil, 0, fmt.Errorf("%s: %q is no number of %s", name, fields[i], fields[i+1])
+		}
+	}
+	return said, float64(n), nil
 }

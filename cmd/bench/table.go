@@ -70,12 +70,7 @@ func (s *stage) document(t *bench.Table, partial string) document {
 			})
 		}
 		value, bound := whole(f.value), whole(f.bound)
-		ratio := whole(func(r round) float64 {
-			if f.less {
-				return f.bound(r) / f.value(r)
-			}
-			return f.value(r) / f.bound(r)
-		})
+		ratio := whole(f.ratio)
 		if ratio.N == 0 {
 			continue
 		}

@@ -46,6 +46,13 @@ type Usage struct {
 	Ops    uint64 // operations that succeeded meanwhile
 }
 
+// Memory says what the process holds now, and the most that it held since its start,
+// in bytes.
+func (p *Process) Memory() (rss, peak int64, err error) {
+	s, err := p.read()
+	return s.rss, s.peak, err
+}
+
 // PerOp is the CPU time of one operation.
 func (u *Usage) PerOp() time.Duration {
 	if u == nil || u.Ops == 0 {

@@ -66,16 +66,18 @@ func kibibytes(status []byte, name string) int64 {
 	return 0
 }
 
-// Pin makes all threads of the process run on one core. Threads that it starts later
-// inherit that.
-func (p *Process) Pin(core int) error {
+// Pin makes all threads of the process run on these cores only. Threads that it starts
+// later inherit that.
+func (p *Process) Pin(cores ...int) error {
 	var set unix.CPUSet
-	set.Set(core)
+	for _, core := range cores {
+		set.Set(core)
+	}
 	done := map[int]bool{}
 	for { // until a look at the threads shows no new one
 		tasks, err := os.ReadDir(p.proc("task"))
 		if err != nil {
-			return fmt.Errorf("pin process %d to core %d: %w", p.PID, core, err)
+			return fmt.Errorf("pin process %d to cores %v: %w", p.PID, cores, err)
 		}
 		news := false
 		for _, t := range tasks {
@@ -84,7 +86,7 @@ func (p *Process) Pin(core int) error {
 				continue
 			}
 			if err := unix.SchedSetaffinity(tid, &set); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("pin process %d to core %d: %w", p.PID, core, err)
+				return fmt.Errorf("pin process %d to cores %v: %w", p.PID, cores, err)
 			}
 			done[tid], news = true, true
 		}

@@ -37,6 +37,9 @@ func TestUsageOfAProcess(t *testing.T) {
 	if f := r.Figures(); f["cpu_us"] != us(r.Usage.PerOp()) || f["rss_bytes"] != float64(r.Usage.RSS) || f["rate"] != r.Rate {
 		t.Errorf("figures %v", f)
 	}
+	if rss, peak, err := self.Memory(); err != nil || rss < 1<<20 || peak < rss {
+		t.Errorf("%d bytes, %d at most, %v", rss, peak, err)
+	}
 	// All that this test's own time was spent on is user and system time of ours.
 	if s := ended; s.user+s.system > s.cpu+time.Second || s.user+s.system < s.cpu-time.Second {
 		t.Errorf("the clock says %s, /proc %s and %s", s.cpu, s.user, s.system)

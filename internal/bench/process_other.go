@@ -14,8 +14,8 @@ func (p *Process) read() (sample, error) {
 	return sample{}, errors.New("the CPU time of another process is known on Linux only")
 }
 
-// Pin makes all threads of the process run on one core.
-func (p *Process) Pin(int) error { return errors.New("pinning to a core works on Linux only") }
+// Pin makes all threads of the process run on these cores only.
+func (p *Process) Pin(...int) error { return errors.New("pinning to a core works on Linux only") }
 
 // Cores are the cores that this process may run on.
 func Cores() ([]int, error) {
