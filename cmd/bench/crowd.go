@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/keyraft/keyraft/fsm"
 	"github.com/keyraft/keyraft/fsm/command"
@@ -30,9 +31,14 @@ func (v *served) crowd(ctx context.Context, dir string, clients int) (err error)
 	if err := v.save(ctx, saved); err != nil {
 		return fmt.Errorf("save a snapshot: %w", err)
 	}
+	begun := time.Now()
 	if err := grow(ctx, dir, saved, grown, clients); err != nil {
 		return err
 	}
+	made := time.Now()
+	defer func() {
+		fmt.Fprintf(os.Stderr, "a snapshot with %d clients: made in %s, restored in %s\n", clients, made.Sub(begun).Round(time.Millisecond), time.Since(made).Round(time.Millisecond))
+	}()
 	if err := v.restore(ctx, grown); err != nil {
 		return fmt.Errorf("restore the snapshot: %w", err)
 	}
