@@ -218,7 +218,7 @@ func (s *stage) fresh(ctx context.Context, name, dir string) (*served, time.Dura
 // started measures several starts, and the memory of the last node when it has rested.
 // before makes the folder ready.
 func (s *stage) started(ctx context.Context, name, dir string, before func() error) (bench.Figures, error) {
-	var took []time.Duration
+	var took, used []time.Duration
 	for {
 		if err := before(); err != nil {
 			return nil, err
@@ -227,15 +227,25 @@ func (s *stage) started(ctx context.Context, name, dir string, before func() err
 		if err != nil {
 			return nil, err
 		}
-		if took = append(took, ready); len(took) < s.o.starts() {
+		cpu, err := (&bench.Process{PID: v.proc.PID()}).CPU()
+		if err != nil {
+			return nil, err
+		}
+		took, used = append(took, ready), append(used, cpu)
+		if len(took) < s.o.starts() {
 			v.proc.Terminate(stopBound)
 			continue
 		}
 		rss, peak, err := s.rested(ctx, v)
 		v.proc.Terminate(stopBound)
-		slices.Sort(took)
-		return bench.Figures{"ready_ms": float64(took[len(took)/2].Microseconds()) / 1000, "rss_mib": rss, "peak_mib": peak}, err
+		return bench.Figures{"ready_ms": middle(took), "ready_cpu_ms": middle(used), "rss_mib": rss, "peak_mib": peak}, err
 	}
+}
+
+// middle is the median, in milliseconds.
+func middle(d []time.Duration) float64 {
+	slices.Sort(d)
+	return float64(d[len(d)/2].Microseconds()) / 1000
 }
 
 // rested leaves a node alone for a while and reads its memory, in MiB.

@@ -53,6 +53,12 @@ func (p *Process) Memory() (rss, peak int64, err error) {
 	return s.rss, s.peak, err
 }
 
+// CPU is the CPU time that the process has used since its start, user and system.
+func (p *Process) CPU() (time.Duration, error) {
+	s, err := p.read()
+	return s.cpu, err
+}
+
 // PerOp is the CPU time of one operation.
 func (u *Usage) PerOp() time.Duration {
 	if u == nil || u.Ops == 0 {

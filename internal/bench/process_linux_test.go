@@ -37,6 +37,9 @@ func TestUsageOfAProcess(t *testing.T) {
 	if f := r.Figures(); f["cpu_us"] != us(r.Usage.PerOp()) || f["rss_bytes"] != float64(r.Usage.RSS) || f["rate"] != r.Rate {
 		t.Errorf("figures %v", f)
 	}
+	if cpu, err := self.CPU(); err != nil || cpu < ended.cpu {
+		t.Errorf("%s of CPU time, %s before, %v", cpu, ended.cpu, err)
+	}
 	if rss, peak, err := self.Memory(); err != nil || rss < 1<<20 || peak < rss {
 		t.Errorf("%d bytes, %d at most, %v", rss, peak, err)
 	}
