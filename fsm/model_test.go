@@ -168,8 +168,9 @@ func (w *world) mint(id string) {
 
 // revoke takes back what exists, for as long as the room tokens says.
 func (w *world) revoke() {
-	kind, target := w.pick("kind", "token", "client", "subject"), ""
-	lasts := int64(0)
+	kind := w.pick("kind", "token", "client", "subject")
+	var target string
+	var lasts int64
 	switch kind {
 	case "token":
 		if len(w.tokens) == 0 {

@@ -112,7 +112,7 @@ func (g *Gateway) install(at wire.Snapshot, made int64, set *revset, more []veri
 		return errBehind // the head never goes back
 	}
 	over := g.over()
-	kept, _ := v.windows.live(over)
+	kept := v.windows.live(over)
 	kept, err := kept.with(more)
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func (g *Gateway) sweep() {
 	over := g.over()
 	next := *g.view.Load()
 	next.swept = max(next.swept, over)
-	next.windows, _ = next.windows.live(over)
+	next.windows = next.windows.live(over)
 	g.publish(next)
 	next.set.sweep(over)
 }

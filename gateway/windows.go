@@ -77,21 +77,22 @@ func (w windows) covers(tenant string, c *verify.Claims) bool {
 }
 
 // live leaves out what has expired at over (seconds); itself when nothing has.
-func (w windows) live(over int64) (next windows, dropped bool) {
+func (w windows) live(over int64) windows {
 	gone := func(r verify.Revocation) bool { return r.ExpiresAt != 0 && r.ExpiresAt <= over }
+	dropped := false
 	for _, all := range w {
 		dropped = dropped || slices.ContainsFunc(all, gone)
 	}
 	if !dropped {
-		return w, false
+		return w
 	}
-	next = make(windows)
+	next := make(windows)
 	for tenant, all := range w {
 		if kept := slices.DeleteFunc(slices.Clone(all), gone); len(kept) > 0 {
 			next[tenant] = kept
 		}
 	}
-	return next, true
+	return next
 }
 
 // all lists them by seq.

@@ -323,7 +323,7 @@ func (s *Server) observe(c *fasthttp.RequestCtx, r *request, status int, panicke
 	if s.cfg.Observe != nil {
 		s.cfg.Observe(o)
 	}
-	if s.cfg.Access != nil {
+	if s.cfg.Access != nil && (s.cfg.Logs == nil || s.cfg.Logs(status)) {
 		tenant := defaultTenant
 		if r.match.tenant != nil {
 			tenant = string(r.match.tenant)

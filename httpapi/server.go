@@ -82,6 +82,9 @@ type Config struct {
 	// Access, when set, is told of each request that reached the gate, for the
 	// access log. It must not block.
 	Access func(Access)
+	// Logs tells whether Access wants an answer of that status; nil: all. What Access
+	// is given is not made otherwise.
+	Logs func(status int) bool
 }
 
 // Observation is one answer, for metrics: all values are from small fixed sets.

@@ -149,16 +149,22 @@ func (f *figures) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// access writes the access log: what failed here always, the rest at level debug.
+// accessLevel is that of the access log: what failed here always, the rest at debug.
+func accessLevel(status int) slog.Level {
+	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable {
+		return slog.LevelError
+	}
+	return slog.LevelDebug
+}
+
+// logs is httpapi.Config.Logs.
+func (s *server) logs(status int) bool {
+	return s.log.Enabled(context.Background(), accessLevel(status))
+}
+
+// access writes the access log.
 func (s *server) access(a httpapi.Access) {
-	level := slog.LevelDebug
-	if a.Status >= http.StatusInternalServerError && a.Status != http.StatusServiceUnavailable {
-		level = slog.LevelError
-	}
-	if !s.log.Enabled(context.Background(), level) {
-		return
-	}
-	s.log.LogAttrs(context.Background(), level, "request",
+	s.log.LogAttrs(context.Background(), accessLevel(a.Status), "request",
 		slog.String("request_id", a.RequestID), slog.String("route", a.Route), slog.String("method", a.Method), slog.Int("status", a.Status),
 		slog.Duration("took", a.Duration), slog.String("tenant", a.Tenant), slog.String("remote", a.Remote))
 }

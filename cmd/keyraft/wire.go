@@ -177,7 +177,7 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	r.routes = slices.Concat(oauthRoutes, adminRoutes, gatewayRoutes, opsapi.Routes(ops, s.cfg.Dev))
 	r.http, err = httpapi.New(httpapi.Config{
-		Routes: r.routes, View: s.view, Fresh: s.node.Fresh, Translate: translate, TLS: s.tls, Logger: s.log, Observe: figures.request, Access: s.access,
+		Routes: r.routes, View: s.view, Fresh: s.node.Fresh, Translate: translate, TLS: s.tls, Logger: s.log, Observe: figures.request, Access: s.access, Logs: s.logs,
 		Limits: httpapi.Limits{
 			Body: int(s.cfg.Limits.Body), Headers: int(s.cfg.Limits.Header), ReadTimeout: s.cfg.Limits.ReadTimeout,
 			IdleTimeout: s.cfg.Limits.IdleTimeout, Connections: s.cfg.Limits.Concurrency, PerIP: s.cfg.Limits.ConnsPerIP,

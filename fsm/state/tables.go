@@ -67,6 +67,7 @@ func ofMany(key []byte) bool { return key[0] == tableClients || key[0] == tableR
 var (
 	keyApplied  = storage.Key(tableMeta, "applied")
 	keyCounters = storage.Key(tableMeta, "counters")
+	keyCluster  = []byte{tableCluster}
 )
 
 // Applied is the FSM's own position. Its form never changes (U4).
@@ -214,7 +215,7 @@ func checkRow(key, value []byte) error {
 		_, err := decodeRevocation(value)
 		return err
 	}
-	if err := proto.Unmarshal(value, &Client{}); err != nil {
+	if err := checkMessage(value, clientFields()); err != nil {
 		return fmt.Errorf("row of table %#x: %w: the store is damaged", key[0], err)
 	}
 	return nil

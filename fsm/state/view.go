@@ -130,7 +130,7 @@ func all[T any](v *View, prefix []byte) []T {
 }
 
 // Cluster is the cluster's own row; false before it was bootstrapped.
-func (v *View) Cluster() (*Cluster, bool) { return row[*Cluster](v, []byte{tableCluster}) }
+func (v *View) Cluster() (*Cluster, bool) { return row[*Cluster](v, keyCluster) }
 
 // Tenant returns one tenant.
 func (v *View) Tenant(id string) (*Tenant, bool) {
