@@ -16,10 +16,11 @@ const (
 	mostPercent   = 400
 )
 
-// paceCollector sets the garbage collector's percentage by what is alive, until
-// ctx ends. It leaves it alone where the operator chose one (GOGC); a memory limit
-// (GOMEMLIMIT) holds beside it.
+// paceCollector gives back what the start alone needed, then sets the garbage
+// collector's percentage by what is alive, until ctx ends. It leaves that alone
+// where the operator chose one (GOGC); a memory limit (GOMEMLIMIT) holds beside it.
 func paceCollector(ctx context.Context) {
+	debug.FreeOSMemory()
 	if os.Getenv("GOGC") != "" {
 		return
 	}
