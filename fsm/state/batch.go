@@ -45,7 +45,7 @@ func (b *Batch) Commit(index, term uint64) (*View, error) {
 		b.w.Set(keyCounters, raw)
 	}
 	sum := highwayhash.Sum(b.changes, chainKey)
-	next := &View{applied: Applied{Index: index, Term: term, Chain: sum}, counters: b.counters, many: b.many, decoded: b.decoded, db: b.db}
+	next := &View{applied: Applied{Index: index, Term: term, Chain: sum}, counters: b.counters, cluster: b.cluster, many: b.many, decoded: b.decoded, db: b.db}
 	b.w.Set(keyApplied, next.applied.encode())
 	if err := b.w.Commit(); err != nil {
 		return nil, fmt.Errorf("commit entry %d: %w", index, err)
@@ -118,7 +118,10 @@ func (b *Batch) SetEpoch(epoch uint64) { b.counters.Epoch = max(b.counters.Epoch
 func (b *Batch) SkipTo(seq uint64) { b.counters.Head = max(b.counters.Head, seq) }
 
 // PutCluster writes the cluster's row.
-func (b *Batch) PutCluster(c *Cluster) { b.put([]byte{tableCluster}, c) }
+func (b *Batch) PutCluster(c *Cluster) {
+	b.put(keyCluster, c)
+	b.cluster = c
+}
 
 // PutTenant writes one tenant.
 func (b *Batch) PutTenant(t *Tenant) { b.put(storage.Key(tableTenants, t.GetId()), t) }

@@ -51,18 +51,40 @@ func rowValue(row string) string { return row[keyLength(row) : len(row)-2] }
 
 // get returns the row with this key. It does not allocate.
 func (t rows) get(key []byte) (row string, ok bool) {
-	n := t.root
-	if n == nil {
-		return "", false
-	}
-	for n.kids != nil {
-		n = n.kids[n.kid(key)]
-	}
-	i, ok := n.find(key)
+	n, i, ok := t.place(key)
 	if !ok {
 		return "", false
 	}
 	return n.rows[i], true
+}
+
+// place is the leaf and where in it the row with this key is, or belongs; no leaf
+// in an empty tree.
+func (t rows) place(key []byte) (leaf *node, at int, found bool) {
+	n := t.root
+	if n == nil {
+		return nil, 0, false
+	}
+	for n.kids != nil {
+		n = n.kids[n.kid(key)]
+	}
+	at, found = n.find(key)
+	return n, at, found
+}
+
+// behind returns the row with key, which is the next possible one after that of
+// place: mostly it stands, or would stand, in the same leaf.
+func (t rows) behind(leaf *node, at int, found bool, key []byte) (row string, ok bool) {
+	if leaf == nil {
+		return "", false
+	}
+	if found {
+		at++
+	}
+	if at == len(leaf.rows) {
+		return t.get(key)
+	}
+	return leaf.rows[at], rowKey(leaf.rows[at]) == string(key)
 }
 
 // from calls fn for each row whose key is at least key, in order, until fn says

@@ -183,6 +183,37 @@ func TestRowsFromAndPrefix(t *testing.T) {
 	}
 }
 
+// TestTheRowBehind: wherever the leaves end, the next key is found from the place of
+// the one before it, there or not.
+func TestTheRowBehind(t *testing.T) {
+	t.Parallel()
+	for mask := range 4 { // which of each pair is there
+		var tree rows
+		for i := range 3 * fanout {
+			for c, class := range []string{"a", "b"} {
+				if mask>>c&1 == 1 || i%3 == c {
+					key := fmt.Appendf(nil, "%05d%s", i, class)
+					tree = tree.put(&owner{}, key, makeRow(key, []byte(class)))
+				}
+			}
+		}
+		for i := range 3*fanout + 1 {
+			first, next := fmt.Appendf(nil, "%05da", i), fmt.Appendf(nil, "%05db", i)
+			leaf, at, found := tree.place(first)
+			got, ok := tree.behind(leaf, at, found, next)
+			want, there := tree.get(next)
+			if ok != there || ok && got != want {
+				t.Fatalf("mask %d, pair %d: found %v, want %v", mask, i, ok, there)
+			}
+		}
+	}
+	var none rows
+	leaf, at, found := none.place([]byte("a"))
+	if _, ok := none.behind(leaf, at, found, []byte("b")); ok {
+		t.Error("an empty tree holds a row")
+	}
+}
+
 func TestLookingUpARowAllocatesNothing(t *testing.T) {
 	tree := rows{}
 	for i := range 5000 {

@@ -33,6 +33,7 @@ type View struct {
 	applied  Applied
 	counters Counters
 	tree     *iradix.Tree[any]
+	cluster  *Cluster // its row in tree: every request asks for it; nil: none
 	many     rows
 	decoded  *clientCache
 	db       *storage.DB
@@ -81,6 +82,7 @@ func (v *View) load() error {
 		return fmt.Errorf("build the memory views: %w", err)
 	}
 	v.tree = txn.CommitOnly()
+	v.cluster, _ = row[*Cluster](v, keyCluster)
 	return nil
 }
 
@@ -130,7 +132,7 @@ func all[T any](v *View, prefix []byte) []T {
 }
 
 // Cluster is the cluster's own row; false before it was bootstrapped.
-func (v *View) Cluster() (*Cluster, bool) { return row[*Cluster](v, keyCluster) }
+func (v *View) Cluster() (*Cluster, bool) { return v.cluster, v.cluster != nil }
 
 // Tenant returns one tenant.
 func (v *View) Tenant(id string) (*Tenant, bool) {
@@ -232,11 +234,18 @@ func (v *View) AdminToken(hash [32]byte) (*AdminToken, bool) {
 // token whose head is not known (a third party's) is given head 0.
 func (v *View) Revoked(tenant, issuer, kind, target string, head uint64, iat int64) (seq uint64, revoked bool) {
 	var buf [256]byte
-	if r, ok := v.revocation(appendRevocationKey(buf[:0], tenant, issuer, kind, target, classAll)); ok && r.covers(head, iat) {
-		return r.Seq, true
+	key := appendRevocationKey(buf[:0], tenant, issuer, kind, target, classAll)
+	leaf, at, found := v.many.place(key)
+	if found {
+		if r := revocationOf(leaf.rows[at]); r.covers(head, iat) {
+			return r.Seq, true
+		}
 	}
-	if r, ok := v.revocation(appendRevocationKey(buf[:0], tenant, issuer, kind, target, classBefore)); ok && r.covers(head, iat) {
-		return r.Seq, true
+	key[len(key)-1] = classBefore[0] // the one key that can stand next to it
+	if row, ok := v.many.behind(leaf, at, found, key); ok {
+		if r := revocationOf(row); r.covers(head, iat) {
+			return r.Seq, true
+		}
 	}
 	return 0, false
 }
