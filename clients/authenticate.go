@@ -16,7 +16,7 @@ import (
 // absent ones.
 type Request struct {
 	Tenant        string
-	Authorization string // the header, whole
+	Authorization []byte // the header, whole; nothing of it is kept
 	ID            string // client_id of the form, as the next three
 	Secret        string // client_secret
 	Assertion     string // client_assertion
@@ -176,7 +176,7 @@ func differs(old, fresh *state.View, tenant, id string, client *state.Client, kn
 // claim finds the one mechanism of the request (TOK-08). Its value may be broken; a
 // mechanism that is there but broken never falls through to another.
 func (r *Request) claim() (claim, error) {
-	basic, secret := r.Authorization != "", r.Secret != ""
+	basic, secret := len(r.Authorization) > 0, r.Secret != ""
 	assertion := r.Assertion != "" || r.AssertionType != ""
 	if basic && secret || basic && assertion || secret && assertion {
 		return claim{}, oauth.InvalidRequest.With("use one way of client authentication only: the Authorization header, client_secret or client_assertion")

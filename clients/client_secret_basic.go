@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strings"
 	"unicode/utf8"
@@ -29,13 +30,13 @@ func (r *Request) claimBasic() claim {
 // parseBasic reads the whole header value, strictly: standard base64 with padding
 // and no stray bits, one colon at least, each part form-decoded exactly once into
 // UTF-8 without control characters, an id that is not empty.
-func parseBasic(header string) (id, secret string, ok bool) {
-	scheme, text, found := strings.Cut(header, " ")
-	if !found || !strings.EqualFold(scheme, "Basic") || len(text) > maxHeader || strings.ContainsAny(text, "\r\n") {
+func parseBasic(header []byte) (id, secret string, ok bool) {
+	scheme, text, found := bytes.Cut(header, []byte(" "))
+	if !found || !bytes.EqualFold(scheme, []byte("Basic")) || len(text) > maxHeader || bytes.ContainsAny(text, "\r\n") {
 		return "", "", false
 	}
 	var stack [256]byte // most headers fit
-	raw, err := base64.StdEncoding.Strict().AppendDecode(stack[:0], []byte(text))
+	raw, err := base64.StdEncoding.Strict().AppendDecode(stack[:0], text)
 	if err != nil {
 		return "", "", false
 	}

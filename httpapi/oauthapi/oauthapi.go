@@ -11,9 +11,9 @@
 package oauthapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -86,7 +86,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 func credentials(c *fasthttp.RequestCtx, form *httpapi.Values) clients.Request {
 	return clients.Request{
 		Tenant:        httpapi.Tenant(c),
-		Authorization: string(c.Request.Header.Peek(fasthttp.HeaderAuthorization)),
+		Authorization: c.Request.Header.Peek(fasthttp.HeaderAuthorization),
 		ID:            form.Get("client_id"),
 		Secret:        form.Get("client_secret"),
 		Assertion:     form.Get("client_assertion"),
@@ -95,9 +95,9 @@ func credentials(c *fasthttp.RequestCtx, form *httpapi.Values) clients.Request {
 }
 
 // isBearer tells whether the Authorization header is of the scheme Bearer.
-func isBearer(authorization string) bool {
-	scheme, _, found := strings.Cut(authorization, " ")
-	return found && strings.EqualFold(scheme, "Bearer")
+func isBearer(authorization []byte) bool {
+	scheme, _, found := bytes.Cut(authorization, []byte(" "))
+	return found && bytes.EqualFold(scheme, []byte("Bearer"))
 }
 
 // retryAfter is what a client is told to wait, in seconds, while there is no leader:
