@@ -45,7 +45,10 @@ func NewMinter(keys *SigningKeys, node string) (*Minter, error) {
 }
 
 // NextID returns a new token id.
-func (m *Minter) NextID() string { return string(m.appendID(nil, m.next.Add(1))) }
+func (m *Minter) NextID() string {
+	var buf [96]byte // a node's name, a boot's and a number
+	return string(m.appendID(buf[:0], m.next.Add(1)))
+}
 
 func (m *Minter) appendID(dst []byte, n uint64) []byte {
 	return strconv.AppendUint(append(dst, m.prefix...), n, 36)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/keyraft/keyraft/fsm/state"
@@ -167,4 +168,29 @@ func FuzzParseResult(f *testing.F) {
 			t.Errorf("%+v is written otherwise than it was read", r)
 		}
 	})
+}
+
+// TestAFieldOfALaterVersionIsRefused: what this binary doesn't know it must not
+// drop, in the command or in a record within it (U1).
+func TestAFieldOfALaterVersionIsRefused(t *testing.T) {
+	t.Parallel()
+	later := protowire.AppendVarint(protowire.AppendTag(nil, 900, protowire.VarintType), 1)
+	issue, token := &IssueOpaque{Token: &state.OpaqueToken{Id: "a"}}, &IssueOpaque{Token: &state.OpaqueToken{Id: "a"}}
+	issue.ProtoReflect().SetUnknown(later)
+	token.Token.ProtoReflect().SetUnknown(later)
+	client := &PutClient{Client: &state.Client{Secrets: []*state.SecretHash{{Id: "s"}}}}
+	client.Client.Secrets[0].ProtoReflect().SetUnknown(later)
+	for name, c := range map[string]Command{"a token's command": issue, "a token's row": token, "a client's secret": client} {
+		raw, err := Encode(c, Key{1}, [8]byte{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, _, err := CutEnvelope(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Decode(); err == nil || !strings.Contains(err.Error(), "unknown to this binary") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
