@@ -69,8 +69,6 @@ func await(ctx context.Context, u *unit) outcome {
 
 // run forms entries until ctx ends; then whatever waits is refused.
 func (b *batcher) run(ctx context.Context) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
 	defer b.queue.refuse(errNotDone)
 	for {
 		select {
@@ -96,10 +94,7 @@ func (b *batcher) run(ctx context.Context) {
 			continue
 		}
 		future := b.node.raft.Apply(b.entry(units, epoch), enqueueWait)
-		wg.Go(func() {
-			b.finish(units, future)
-			<-b.slots
-		})
+		go b.finish(units, future)
 	}
 }
 
@@ -152,8 +147,12 @@ func (b *batcher) entry(units []*unit, epoch uint64) []byte {
 	return out
 }
 
-// finish waits for raft's answer and gives each unit its part.
+// finish waits for raft's answer, gives each unit its part and the slot back. Nobody
+// waits for its end: at its shutdown raft forgets the entries that it handed to the
+// FSM's goroutine and never answers them. Their callers learn of the stop by their
+// contexts, and that the outcome is unknown.
 func (b *batcher) finish(units []*unit, future raft.ApplyFuture) {
+	defer func() { <-b.slots }()
 	begun := time.Now()
 	if err := future.Error(); err != nil {
 		settle(units, outcome{err: outcomeOf(err)})

@@ -197,8 +197,15 @@ func (n *Node) proposeAsLeader(c command.Command) error {
 	}
 	u := newUnit("", 0, 1, envelope)
 	f := n.raft.Apply(n.batcher.entry([]*unit{u}, n.fsm.View().Epoch()), enqueueWait)
-	if err := f.Error(); err != nil {
-		return err
+	done := make(chan error, 1)
+	go awaitFuture(f, done) // at its shutdown raft may never answer
+	select {
+	case err := <-done:
+		if err != nil {
+			return err
+		}
+	case <-n.ctx.Done():
+		return errStopped
 	}
 	results, _ := f.Response().([]command.Result)
 	if len(results) != 1 {
@@ -263,7 +270,7 @@ func (n *Node) transfer(ctx context.Context, to string) error {
 	}
 	f := n.raft.LeadershipTransferToServer(target.ID, target.Address)
 	done := make(chan error, 1)
-	go awaitTransfer(f, done)
+	go awaitFuture(f, done)
 	select {
 	case err = <-done:
 	case <-ctx.Done():
@@ -276,10 +283,11 @@ func (n *Node) transfer(ctx context.Context, to string) error {
 	return fmt.Errorf("hand leadership to %s: %w", target.ID, err)
 }
 
-// awaitTransfer hands on what became of a transfer. raft v1.8.0 never answers one
-// that still lies in its channel when it is shut down, and gives no way to take it
-// back: this goroutine then ends with the process, which is on its way out.
-func awaitTransfer(f raft.Future, done chan<- error) { done <- f.Error() }
+// awaitFuture hands on what became of a transfer or an entry. raft v1.8.0 never
+// answers one that still lies in a channel of its own when it is shut down, and
+// gives no way to take it back: this goroutine then ends with the process, which is
+// on its way out.
+func awaitFuture(f raft.Future, done chan<- error) { done <- f.Error() }
 
 // errTransferStuck is what a transfer may leave behind that ran into a step-down:
 // the library then refuses every write of this node, in later terms too.

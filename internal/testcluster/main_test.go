@@ -17,8 +17,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A transfer that raft was given and had not begun when it was shut down.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/keyraft/keyraft/cluster.awaitTransfer"))
+	// What raft was given and had not begun, or not applied, when it was shut down: it
+	// never answers.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/keyraft/keyraft/cluster.awaitFuture"),
+		goleak.IgnoreAnyFunction("github.com/keyraft/keyraft/cluster.(*batcher).finish"))
 }
 
 const tenant = "default"
