@@ -145,11 +145,7 @@ func TestARestoreBringsNoLeakedKeyBack(t *testing.T) {
 		n.must(gateway("new"))
 		p := n.plan()
 		p.Foreign = foreign
-		p.Reseal = func(k *state.ClusterKey, version uint32) (*state.ClusterKey, error) {
-			k = cloneOf(k)
-			k.Version = version
-			return k, nil
-		}
+		p.Reseal = renumbered
 		n.mustRestore(bytes.NewReader(rewritten(t, backup, p)))
 		v, status := n.View(), map[string]string{}
 		for _, k := range v.SigningKeys("default") {
@@ -276,11 +272,7 @@ func TestForeignBackups(t *testing.T) {
 	}
 	p := n.plan()
 	p.Foreign = true
-	p.Reseal = func(k *state.ClusterKey, version uint32) (*state.ClusterKey, error) {
-		k = cloneOf(k)
-		k.Version = version
-		return k, nil
-	}
+	p.Reseal = renumbered
 	n.mustRestore(bytes.NewReader(rewritten(t, backup, p)))
 	v := n.View()
 	c, _ := v.Cluster()
@@ -339,4 +331,11 @@ func TestDamagedBackups(t *testing.T) {
 	if _, ok := n.View().Client("default", "goes on"); !ok || n.index >= 1<<40 {
 		t.Error("a command behind the restore was swallowed")
 	}
+}
+
+// renumbered is a Plan's Reseal for a test whose keys are not really sealed.
+func renumbered(k *state.ClusterKey, version uint32) (*state.ClusterKey, error) {
+	k = cloneOf(k)
+	k.Version = version
+	return k, nil
 }
