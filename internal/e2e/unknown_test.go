@@ -27,7 +27,11 @@ func TestR11OutcomeUnknown(t *testing.T) {
 			if at == "follower" {
 				asked, paused = paused[0], []*node{leader, paused[1]}
 			}
-			must(asked.Issue(w.bound(), c, ""))(t) // its connections stand
+			// Its connections stand, and it has proved its state since it was woken.
+			w.await("the asked node", func(ctx context.Context) error {
+				_, err := asked.Issue(ctx, c, "")
+				return err
+			})
 			for _, n := range paused {
 				n.pause()
 			}
