@@ -73,7 +73,7 @@ proto: ## regenerate the protobuf code (needs protoc, Debian: protobuf-compiler)
 	GOBIN=$(CURDIR)/bin GOFLAGS= $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 	PATH=$(CURDIR)/bin:$$PATH protoc -I . --go_out=. --go_opt=module=github.com/keyraft/keyraft \
 		--go-grpc_out=. --go-grpc_opt=module=github.com/keyraft/keyraft \
-		fsm/state/records.proto fsm/command/commands.proto cluster/peer/peer.proto
+		fsm/state/*.proto fsm/command/*.proto cluster/peer/peer.proto
 
 clean: ## remove what was built
 	rm -rf bin build

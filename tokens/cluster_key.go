@@ -12,9 +12,16 @@ import (
 
 // Names of the cluster keys that this room uses.
 const (
-	KeyHash = "hash" // what is stored of secrets and opaque tokens
-	KeyTag  = "tag"  // the tag in opaque tokens
+	KeyHash     = "hash"     // what is stored of secrets and opaque tokens
+	KeyTag      = "tag"      // the tag in opaque tokens
+	KeyCode     = "code"     // what is sealed into codes, logins in flight and pushed requests
+	KeyNonce    = "nonce"    // DPoP nonces
+	KeyPairwise = "pairwise" // pairwise subjects; it never rotates
 )
+
+// SharedKeys are the names of the keys that every cluster has: made at bootstrap, or
+// by the leader's key job in a cluster of an older version.
+func SharedKeys() []string { return []string{KeyHash, KeyTag, KeyCode, KeyNonce, KeyPairwise} }
 
 const clusterKeyActive = "active"
 

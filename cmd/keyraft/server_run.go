@@ -283,7 +283,7 @@ func (s *server) bootstrap() (*command.Bootstrap, error) {
 			SigningAlg: s.cfg.Tokens.SigningAlg, AccessTokenLifetime: int64(s.cfg.Tokens.AccessTokenLifetime / time.Second),
 		}},
 	}
-	for _, name := range []string{tokens.KeyHash, tokens.KeyTag} {
+	for _, name := range tokens.SharedKeys() {
 		k, err := tokens.NewClusterKey(s.keys, name, 1, time.Now())
 		if err != nil {
 			return nil, err

@@ -68,8 +68,6 @@ func (b *Batch) log(op byte, key, value []byte) {
 	b.changes = append(b.changes, value...)
 }
 
-func inMemory(key []byte) bool { return key[0] >= firstInMemory && key[0] <= lastInMemory }
-
 // set writes one row; mem is its decoded form, for a table that is held as such.
 func (b *Batch) set(key, value []byte, mem any) {
 	b.log(opSet, key, value)

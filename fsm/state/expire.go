@@ -93,6 +93,10 @@ func endOf(table byte, raw []byte) (int64, error) {
 		t := &JoinToken{}
 		err = proto.Unmarshal(raw, t)
 		return wholeSeconds(t.GetExpiresAt()), err
+	case tableFamilies:
+		f := &RefreshFamily{}
+		err = proto.Unmarshal(raw, f)
+		return f.GetExpiresAt(), err
 	default:
 		return 0, fmt.Errorf("table %#x has no end: the expiry queue is damaged", table)
 	}

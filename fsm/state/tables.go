@@ -30,6 +30,16 @@ import (
 //	0x0e consumed values:   tenant | kind | id → Consumed
 //	0x0f kept answers:      idempotency key → Answered
 //	0x10 expiry queue:      minute | key of the row → (empty)
+//	0x11 users:             tenant | user id → User
+//	0x12 users by name:     tenant | folded name → user id
+//	0x13 sessions:          tenant | sid → Session
+//	0x14 sessions by user:  tenant | user id | sid → (empty)
+//	0x15 clients of a session: tenant | sid | client id → (empty)
+//	0x16 consents:          tenant | user id | client id → Consent
+//	0x17 refresh families:  tenant | family → RefreshFamily
+//	0x18 families by user:  tenant | user id | family → (empty)
+//	0x19 families by session: tenant | sid | family → (empty)
+//	0x1a sectors of a user: tenant | user id | sector → pairwise subject
 const (
 	tableMeta           byte = 0x00
 	tableCluster        byte = 0x01
@@ -49,16 +59,32 @@ const (
 	tableAnswered       byte = 0x0f
 	tableExpiry         byte = 0x10
 
+	tableUsers             byte = 0x11
+	tableUsersByName       byte = 0x12
+	tableSessions          byte = 0x13
+	tableSessionsByUser    byte = 0x14
+	tableSessionClients    byte = 0x15
+	tableConsents          byte = 0x16
+	tableFamilies          byte = 0x17
+	tableFamiliesByUser    byte = 0x18
+	tableFamiliesBySession byte = 0x19
+	tableSectors           byte = 0x1a
+
 	// lastTable is the highest number: what a snapshot holds ends behind it.
-	lastTable = tableExpiry
+	lastTable = lastInMemory2
 )
 
-// Tables whose rows are also held in memory (R20). They are the first ones, so
-// that one range holds them all.
+// Tables whose rows are also held in memory (R20): two ranges of numbers.
 const (
-	firstInMemory = tableCluster
-	lastInMemory  = tableRevocations
+	firstInMemory  = tableCluster
+	lastInMemory   = tableRevocations
+	firstInMemory2 = 0x40
+	lastInMemory2  = 0x4f
 )
+
+func inMemory(key []byte) bool {
+	return key[0] >= firstInMemory && key[0] <= lastInMemory || key[0] >= firstInMemory2 && key[0] <= lastInMemory2
+}
 
 // ofMany tells the tables in memory that may hold millions of rows: these are held
 // encoded.

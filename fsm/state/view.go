@@ -66,7 +66,7 @@ func Load(db *storage.DB) (*View, error) {
 // load builds the trees from the store's rows.
 func (v *View) load() error {
 	txn, change := iradix.New[any]().Txn(), &owner{}
-	err := v.db.Scan([]byte{firstInMemory}, []byte{lastInMemory + 1}, func(key, value []byte) error {
+	fill := func(key, value []byte) error {
 		if ofMany(key) {
 			v.many = v.many.put(change, key, makeRow(key, value))
 			return checkRow(key, value)
@@ -77,7 +77,11 @@ func (v *View) load() error {
 		}
 		txn.Insert(bytes.Clone(key), row)
 		return nil
-	})
+	}
+	err := v.db.Scan([]byte{firstInMemory}, []byte{lastInMemory + 1}, fill)
+	if err == nil {
+		err = v.db.Scan([]byte{firstInMemory2}, []byte{lastInMemory2 + 1}, fill)
+	}
 	if err != nil {
 		return fmt.Errorf("build the memory views: %w", err)
 	}

@@ -114,7 +114,7 @@ func (c *Cluster) bootstrap() *command.Bootstrap {
 	}
 	var admin [32]byte
 	b.AdminToken = admin[:]
-	for _, name := range []string{tokens.KeyHash, tokens.KeyTag} {
+	for _, name := range tokens.SharedKeys() {
 		k, err := tokens.NewClusterKey(c.keys, name, 1, time.Now())
 		if err != nil {
 			c.t.Fatal(err)

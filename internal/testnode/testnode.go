@@ -89,7 +89,7 @@ func New(t testing.TB, opts Options) *Node {
 func (n *Node) bootstrap(t testing.TB) {
 	t.Helper()
 	var keys []*state.ClusterKey
-	for _, name := range []string{tokens.KeyHash, tokens.KeyTag} {
+	for _, name := range tokens.SharedKeys() {
 		k, err := tokens.NewClusterKey(n.Ring, name, 1, n.Now())
 		if err != nil {
 			t.Fatal(err)
