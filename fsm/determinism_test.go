@@ -39,7 +39,7 @@ func (d drawn) end() int64 {
 
 func (d drawn) command() command.Command {
 	tenant, id := d.tenant(), d.id()
-	switch rapid.IntRange(1, 23).Draw(d.T, "kind") {
+	switch rapid.IntRange(1, 26).Draw(d.T, "kind") {
 	case 1:
 		return bootstrap()
 	case 2:
@@ -82,8 +82,30 @@ func (d drawn) command() command.Command {
 		return &command.DeleteGateway{Id: id}
 	case 22:
 		return &command.PutAdminToken{Hash: digest(id), Token: &state.AdminToken{Id: id}}
+	case 24, 25, 26:
+		return d.grant(tenant, id)
 	default:
 		return &command.Expire{UpTo: rapid.Int64Range(-1, t0+500_000).Draw(d.T, "up to"), Limit: rapid.Uint32Range(0, 4).Draw(d.T, "limit")}
+	}
+}
+
+func (d drawn) grant(tenant, id string) command.Command {
+	decided := &command.Decided{Client: d.generation(), Tenant: 1}
+	family := d.pick("family", "g1", "g2")
+	token := func() []byte { return digest(d.pick("refresh token", "1", "2", "3")) }
+	switch rapid.IntRange(0, 3).Draw(d.T, "grant command") {
+	case 0:
+		return &command.EndGrant{Tenant: tenant, ClientId: id, Grant: family}
+	case 1:
+		return &command.RotateRefresh{Tenant: tenant, Family: family, Presented: token(), Next: token(), Successor: []byte("s"),
+			Grace: rapid.Int64Range(-1, 60_000).Draw(d.T, "grace"), ExpiresAt: d.end(), Decided: decided}
+	default:
+		c := &command.Redeem{ValueKind: d.pick("value kind", "", "code"), ValueId: id, ValueExpiresAt: d.end(), RevokeOnReuse: d.flag("revoke"), Decided: decided,
+			Authorization: &state.Authorization{Tenant: tenant, ClientId: id, Grant: family, User: d.pick("user", "", "u"), Sector: d.pick("sector", "", "s"), Subject: "u"}}
+		if d.flag("refresh") {
+			c.Family = &state.RefreshFamily{Id: family, Hash: token(), ExpiresAt: d.end(), EndsAt: max(0, d.end()), Offline: d.flag("offline")}
+		}
+		return c
 	}
 }
 

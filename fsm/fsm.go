@@ -292,6 +292,12 @@ func (s step) run(c command.Command) (command.Result, error) {
 		return s.putAdminToken(c)
 	case *command.Expire:
 		return s.expire(c)
+	case *command.Redeem:
+		return s.redeem(c)
+	case *command.RotateRefresh:
+		return s.rotateRefresh(c)
+	case *command.EndGrant:
+		return s.endGrantCommand(c)
 	default:
 		return command.Result{}, fmt.Errorf("no rule for kind %d", c.Kind())
 	}

@@ -71,6 +71,15 @@ func goldens() []golden {
 		{name: "delete_gateway", after: "bootstrap put_gateway", make: &command.DeleteGateway{Id: "edge-1"}},
 		{name: "put_admin_token", after: "bootstrap", make: &command.PutAdminToken{Hash: digest("operator"),
 			Token: &state.AdminToken{Id: "op", Tenant: "default", CreatedAt: t0, ExpiresAt: t0 + 1}}},
+		{name: "redeem", after: "bootstrap put_client", make: &command.Redeem{
+			ValueKind: "code", ValueId: "c1", ValueExpiresAt: seconds(60), RevokeOnReuse: true,
+			Authorization: &state.Authorization{Tenant: "default", ClientId: "app", Subject: "u1", Scope: "openid read", AuthTime: seconds(-5), Grant: "g1", Sector: "web.example", User: "u1"},
+			Family:        &state.RefreshFamily{Id: "g1", Hash: digest("refresh 1"), ExpiresAt: seconds(3600), EndsAt: seconds(7200), Offline: true},
+			Decided:       &command.Decided{Client: 2, Tenant: 1}}},
+		{name: "rotate_refresh", after: "bootstrap put_client redeem", make: &command.RotateRefresh{Tenant: "default", Family: "g1",
+			Presented: digest("refresh 1"), Next: digest("refresh 2"), Successor: []byte("sealed"), Grace: 10_000, ExpiresAt: seconds(4000),
+			Decided: &command.Decided{Client: 2, Tenant: 1}}},
+		{name: "end_grant", after: "bootstrap put_client redeem", make: &command.EndGrant{Tenant: "default", ClientId: "app", Grant: "g1"}},
 		{name: "expire", after: "bootstrap put_client issue_opaque consume revoke clock_far", make: &command.Expire{UpTo: t0 + 86_400_000, Limit: 100}},
 	}
 }

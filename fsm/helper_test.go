@@ -285,6 +285,16 @@ var layout = map[byte]struct {
 	0x0e: {"consumed", "sss", func() proto.Message { return &state.Consumed{} }},
 	0x0f: {"answered", "x", func() proto.Message { return &state.Answered{} }},
 	0x10: {"expiry", "nr", nil},
+	0x11: {"user", "ss", func() proto.Message { return &state.User{} }},
+	0x12: {"user by name", "ss", nil},
+	0x13: {"session", "ss", func() proto.Message { return &state.Session{} }},
+	0x14: {"session by user", "sss", nil},
+	0x15: {"client of session", "sss", nil},
+	0x16: {"consent", "sss", func() proto.Message { return &state.Consent{} }},
+	0x17: {"family", "ss", func() proto.Message { return &state.RefreshFamily{} }},
+	0x18: {"family by user", "sss", nil},
+	0x19: {"family by session", "sss", nil},
+	0x1a: {"sector", "sss", nil},
 }
 
 // dump is every row, one a line, in words that don't change with a library.

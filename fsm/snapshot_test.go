@@ -31,6 +31,12 @@ func full(t testing.TB) *node {
 func fill(n *node) {
 	n.must(opaque("o"))
 	n.must(code("used"))
+	app, _ := n.View().Client("default", "app")
+	n.must(&command.Redeem{
+		Authorization: &state.Authorization{Tenant: "default", ClientId: "app", User: "u1", Subject: "u1", Session: "s1", Sector: "app.example", Grant: "g1"},
+		Family:        &state.RefreshFamily{Id: "g1", Hash: digest("r1"), ExpiresAt: seconds(600), Offline: true},
+		Decided:       &command.Decided{Client: app.GetGeneration(), Tenant: 1},
+	})
 	n.must(&command.PutSigningKey{Key: signingKey("k1", "ES256")})
 	n.must(&command.PutSigningKey{Key: signingKey("k2", "ES256")})
 	n.must(&command.PutJoinToken{Hash: digest("j"), Token: &state.JoinToken{ExpiresAt: t0 + 60_000}})

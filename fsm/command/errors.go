@@ -16,7 +16,8 @@ var (
 // The other kinds tell a retry by their own rows, or may be repeated.
 func Remembered(k Kind) bool {
 	switch k {
-	case KindIssueOpaque, KindConsume, KindRevoke, KindTermStart, KindClockAdvance, KindExpire, KindJoin, KindSetFeatureLevel:
+	case KindIssueOpaque, KindConsume, KindRevoke, KindTermStart, KindClockAdvance, KindExpire, KindJoin, KindSetFeatureLevel,
+		KindRedeem, KindRotateRefresh, KindEndGrant:
 		return false
 	}
 	return true

@@ -111,7 +111,7 @@ type Redeem struct {
 	ValueId        string                 `protobuf:"bytes,2,opt,name=value_id,json=valueId,proto3" json:"value_id,omitempty"`
 	ValueExpiresAt int64                  `protobuf:"varint,3,opt,name=value_expires_at,json=valueExpiresAt,proto3" json:"value_expires_at,omitempty"` // seconds
 	Authorization  *state.Authorization   `protobuf:"bytes,4,opt,name=authorization,proto3" json:"authorization,omitempty"`
-	Family         *state.RefreshFamily   `protobuf:"bytes,5,opt,name=family,proto3" json:"family,omitempty"` // absent: no refresh token
+	Family         *state.RefreshFamily   `protobuf:"bytes,5,opt,name=family,proto3" json:"family,omitempty"` // without its authorization; absent: no refresh token
 	Decided        *Decided               `protobuf:"bytes,6,opt,name=decided,proto3" json:"decided,omitempty"`
 	RevokeOnReuse  bool                   `protobuf:"varint,7,opt,name=revoke_on_reuse,json=revokeOnReuse,proto3" json:"revoke_on_reuse,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -206,7 +206,7 @@ type RotateRefresh struct {
 	Next          []byte                 `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`                             // keyed hash
 	Successor     []byte                 `protobuf:"bytes,5,opt,name=successor,proto3" json:"successor,omitempty"`                   // the next token, sealed under the one shown
 	Grace         int64                  `protobuf:"varint,6,opt,name=grace,proto3" json:"grace,omitempty"`                          // milliseconds
-	ExpiresAt     int64                  `protobuf:"varint,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // seconds; 0: the family's idle time from now
+	ExpiresAt     int64                  `protobuf:"varint,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // seconds: until it must be used again
 	Decided       *Decided               `protobuf:"bytes,8,opt,name=decided,proto3" json:"decided,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -303,6 +303,7 @@ type EndGrant struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	Grant         string                 `protobuf:"bytes,2,opt,name=grant,proto3" json:"grant,omitempty"`
+	ClientId      string                 `protobuf:"bytes,3,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -351,6 +352,13 @@ func (x *EndGrant) GetGrant() string {
 	return ""
 }
 
+func (x *EndGrant) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
 var File_fsm_command_grants_proto protoreflect.FileDescriptor
 
 const file_fsm_command_grants_proto_rawDesc = "" +
@@ -380,10 +388,11 @@ const file_fsm_command_grants_proto_rawDesc = "" +
 	"\x05grace\x18\x06 \x01(\x03R\x05grace\x12\x1d\n" +
 	"\n" +
 	"expires_at\x18\a \x01(\x03R\texpiresAt\x125\n" +
-	"\adecided\x18\b \x01(\v2\x1b.keyraft.command.v1.DecidedR\adecided\"8\n" +
+	"\adecided\x18\b \x01(\v2\x1b.keyraft.command.v1.DecidedR\adecided\"U\n" +
 	"\bEndGrant\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
-	"\x05grant\x18\x02 \x01(\tR\x05grantB(Z&github.com/keyraft/keyraft/fsm/commandb\x06proto3"
+	"\x05grant\x18\x02 \x01(\tR\x05grant\x12\x1b\n" +
+	"\tclient_id\x18\x03 \x01(\tR\bclientIdB(Z&github.com/keyraft/keyraft/fsm/commandb\x06proto3"
 
 var (
 	file_fsm_command_grants_proto_rawDescOnce sync.Once

@@ -46,6 +46,10 @@ const (
 	KindDeleteGateway    Kind = 21 // level 1
 	KindPutAdminToken    Kind = 22 // level 1
 	KindExpire           Kind = 23 // level 1
+
+	KindRedeem        Kind = 50 // level 1
+	KindRotateRefresh Kind = 51 // level 1
+	KindEndGrant      Kind = 52 // level 1
 )
 
 // Level is the highest feature level that this binary understands.
@@ -114,6 +118,12 @@ func New(k Kind, version uint8) (Command, error) {
 		return &PutAdminToken{}, nil
 	case KindExpire:
 		return &Expire{}, nil
+	case KindRedeem:
+		return &Redeem{}, nil
+	case KindRotateRefresh:
+		return &RotateRefresh{}, nil
+	case KindEndGrant:
+		return &EndGrant{}, nil
 	default:
 		return nil, fmt.Errorf("command kind %d is unknown to this binary (feature level %d): start a newer one", k, Level)
 	}
@@ -144,3 +154,7 @@ func (*PutGateway) Kind() Kind       { return KindPutGateway }
 func (*DeleteGateway) Kind() Kind    { return KindDeleteGateway }
 func (*PutAdminToken) Kind() Kind    { return KindPutAdminToken }
 func (*Expire) Kind() Kind           { return KindExpire }
+
+func (*Redeem) Kind() Kind        { return KindRedeem }
+func (*RotateRefresh) Kind() Kind { return KindRotateRefresh }
+func (*EndGrant) Kind() Kind      { return KindEndGrant }

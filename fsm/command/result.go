@@ -24,12 +24,14 @@ const (
 	Invalid        Reject = 9  // breaks a rule of the state
 	NotReady       Reject = 10 // no such key, or too early
 	Conflict       Reject = 11 // belongs to another
+	InGrace        Reject = 12 // a refresh token whose successor is in its family's row
 )
 
 var rejectText = [...]string{
 	"accepted", "already exists", "not found", "changed in the meantime", "already expired", "already used",
 	"the idempotency key was used for another request", "the cluster was restored in the meantime",
 	"disabled", "not allowed", "not ready", "belongs to another",
+	"rotated a moment ago",
 }
 
 // Error implements error.

@@ -58,6 +58,14 @@ func (b *Batch) expireRow(key []byte, now int64) error {
 		seq, _, _ := storage.CutUint64(key[1:])
 		b.counters.Floor = max(b.counters.Floor, seq)
 	}
+	if key[0] == tableFamilies { // its indexes go with it
+		f := &RefreshFamily{}
+		if err := proto.Unmarshal(raw, f); err != nil {
+			return fmt.Errorf("row of table %#x: %w: the store is damaged", key[0], err)
+		}
+		b.DeleteFamily(f)
+		return nil
+	}
 	b.delete(key)
 	return nil
 }
