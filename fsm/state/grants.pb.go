@@ -1070,6 +1070,393 @@ func (x *InitialAccessToken) GetUnlimited() bool {
 	return false
 }
 
+// AuthorizationRequest is a request to the authorization endpoint that was found
+// good, and how far its user has come.
+type AuthorizationRequest struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Tenant           string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	ClientId         string                 `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	ClientCreatedAt  int64                  `protobuf:"varint,3,opt,name=client_created_at,json=clientCreatedAt,proto3" json:"client_created_at,omitempty"`    // which client of that id
+	RedirectUri      string                 `protobuf:"bytes,4,opt,name=redirect_uri,json=redirectUri,proto3" json:"redirect_uri,omitempty"`                   // where the answer goes
+	RedirectUriGiven bool                   `protobuf:"varint,5,opt,name=redirect_uri_given,json=redirectUriGiven,proto3" json:"redirect_uri_given,omitempty"` // it was a parameter, so the redemption must name it too
+	ResponseType     string                 `protobuf:"bytes,6,opt,name=response_type,json=responseType,proto3" json:"response_type,omitempty"`
+	ResponseMode     string                 `protobuf:"bytes,7,opt,name=response_mode,json=responseMode,proto3" json:"response_mode,omitempty"` // never ""
+	Scope            string                 `protobuf:"bytes,8,opt,name=scope,proto3" json:"scope,omitempty"`
+	State            string                 `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`
+	Nonce            string                 `protobuf:"bytes,10,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Challenge        string                 `protobuf:"bytes,11,opt,name=challenge,proto3" json:"challenge,omitempty"` // S256; "": none
+	Resources        []string               `protobuf:"bytes,12,rep,name=resources,proto3" json:"resources,omitempty"`
+	Claims           []byte                 `protobuf:"bytes,13,opt,name=claims,proto3" json:"claims,omitempty"`
+	Details          []byte                 `protobuf:"bytes,14,opt,name=details,proto3" json:"details,omitempty"`
+	Prompt           []string               `protobuf:"bytes,15,rep,name=prompt,proto3" json:"prompt,omitempty"`
+	MaxAge           int64                  `protobuf:"varint,16,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"` // seconds; -1: not asked for
+	LoginHint        string                 `protobuf:"bytes,17,opt,name=login_hint,json=loginHint,proto3" json:"login_hint,omitempty"`
+	UiLocales        string                 `protobuf:"bytes,18,opt,name=ui_locales,json=uiLocales,proto3" json:"ui_locales,omitempty"`
+	AcrValues        []string               `protobuf:"bytes,19,rep,name=acr_values,json=acrValues,proto3" json:"acr_values,omitempty"`
+	Jkt              string                 `protobuf:"bytes,20,opt,name=jkt,proto3" json:"jkt,omitempty"`                                    // dpop_jkt
+	StartedAt        int64                  `protobuf:"varint,21,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`      // seconds
+	Browser          string                 `protobuf:"bytes,22,opt,name=browser,proto3" json:"browser,omitempty"`                            // hash of the cookie that the flow is bound to
+	HintSubject      string                 `protobuf:"bytes,23,opt,name=hint_subject,json=hintSubject,proto3" json:"hint_subject,omitempty"` // of a valid id_token_hint
+	Epoch            uint64                 `protobuf:"varint,24,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	User             string                 `protobuf:"bytes,25,opt,name=user,proto3" json:"user,omitempty"` // who has given a first factor in this flow
+	Amr              []string               `protobuf:"bytes,26,rep,name=amr,proto3" json:"amr,omitempty"`
+	AuthenticatedAt  int64                  `protobuf:"varint,27,opt,name=authenticated_at,json=authenticatedAt,proto3" json:"authenticated_at,omitempty"` // seconds: in this flow; 0: not yet
+	Pushed           string                 `protobuf:"bytes,28,opt,name=pushed,proto3" json:"pushed,omitempty"`                                           // id of the pushed request that it came by
+	Id               string                 `protobuf:"bytes,29,opt,name=id,proto3" json:"id,omitempty"`
+	UserCode         string                 `protobuf:"bytes,30,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"` // of a device, in the device's flow
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *AuthorizationRequest) Reset() {
+	*x = AuthorizationRequest{}
+	mi := &file_fsm_state_grants_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorizationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorizationRequest) ProtoMessage() {}
+
+func (x *AuthorizationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_state_grants_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorizationRequest.ProtoReflect.Descriptor instead.
+func (*AuthorizationRequest) Descriptor() ([]byte, []int) {
+	return file_fsm_state_grants_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AuthorizationRequest) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetClientCreatedAt() int64 {
+	if x != nil {
+		return x.ClientCreatedAt
+	}
+	return 0
+}
+
+func (x *AuthorizationRequest) GetRedirectUri() string {
+	if x != nil {
+		return x.RedirectUri
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetRedirectUriGiven() bool {
+	if x != nil {
+		return x.RedirectUriGiven
+	}
+	return false
+}
+
+func (x *AuthorizationRequest) GetResponseType() string {
+	if x != nil {
+		return x.ResponseType
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetResponseMode() string {
+	if x != nil {
+		return x.ResponseMode
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetNonce() string {
+	if x != nil {
+		return x.Nonce
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetChallenge() string {
+	if x != nil {
+		return x.Challenge
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetResources() []string {
+	if x != nil {
+		return x.Resources
+	}
+	return nil
+}
+
+func (x *AuthorizationRequest) GetClaims() []byte {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+func (x *AuthorizationRequest) GetDetails() []byte {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+func (x *AuthorizationRequest) GetPrompt() []string {
+	if x != nil {
+		return x.Prompt
+	}
+	return nil
+}
+
+func (x *AuthorizationRequest) GetMaxAge() int64 {
+	if x != nil {
+		return x.MaxAge
+	}
+	return 0
+}
+
+func (x *AuthorizationRequest) GetLoginHint() string {
+	if x != nil {
+		return x.LoginHint
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetUiLocales() string {
+	if x != nil {
+		return x.UiLocales
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetAcrValues() []string {
+	if x != nil {
+		return x.AcrValues
+	}
+	return nil
+}
+
+func (x *AuthorizationRequest) GetJkt() string {
+	if x != nil {
+		return x.Jkt
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetStartedAt() int64 {
+	if x != nil {
+		return x.StartedAt
+	}
+	return 0
+}
+
+func (x *AuthorizationRequest) GetBrowser() string {
+	if x != nil {
+		return x.Browser
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetHintSubject() string {
+	if x != nil {
+		return x.HintSubject
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *AuthorizationRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetAmr() []string {
+	if x != nil {
+		return x.Amr
+	}
+	return nil
+}
+
+func (x *AuthorizationRequest) GetAuthenticatedAt() int64 {
+	if x != nil {
+		return x.AuthenticatedAt
+	}
+	return 0
+}
+
+func (x *AuthorizationRequest) GetPushed() string {
+	if x != nil {
+		return x.Pushed
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AuthorizationRequest) GetUserCode() string {
+	if x != nil {
+		return x.UserCode
+	}
+	return ""
+}
+
+// AuthorizationCode is what an authorization code says.
+type AuthorizationCode struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Authorization    *Authorization         `protobuf:"bytes,2,opt,name=authorization,proto3" json:"authorization,omitempty"`
+	RedirectUri      string                 `protobuf:"bytes,3,opt,name=redirect_uri,json=redirectUri,proto3" json:"redirect_uri,omitempty"` // that the redemption must name; "": none
+	Challenge        string                 `protobuf:"bytes,4,opt,name=challenge,proto3" json:"challenge,omitempty"`
+	ExpiresAt        int64                  `protobuf:"varint,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // seconds
+	ClientCreatedAt  int64                  `protobuf:"varint,6,opt,name=client_created_at,json=clientCreatedAt,proto3" json:"client_created_at,omitempty"`
+	Epoch            uint64                 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Offline          bool                   `protobuf:"varint,8,opt,name=offline,proto3" json:"offline,omitempty"`
+	SessionCreatedAt int64                  `protobuf:"varint,9,opt,name=session_created_at,json=sessionCreatedAt,proto3" json:"session_created_at,omitempty"` // milliseconds
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *AuthorizationCode) Reset() {
+	*x = AuthorizationCode{}
+	mi := &file_fsm_state_grants_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorizationCode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorizationCode) ProtoMessage() {}
+
+func (x *AuthorizationCode) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_state_grants_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorizationCode.ProtoReflect.Descriptor instead.
+func (*AuthorizationCode) Descriptor() ([]byte, []int) {
+	return file_fsm_state_grants_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AuthorizationCode) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AuthorizationCode) GetAuthorization() *Authorization {
+	if x != nil {
+		return x.Authorization
+	}
+	return nil
+}
+
+func (x *AuthorizationCode) GetRedirectUri() string {
+	if x != nil {
+		return x.RedirectUri
+	}
+	return ""
+}
+
+func (x *AuthorizationCode) GetChallenge() string {
+	if x != nil {
+		return x.Challenge
+	}
+	return ""
+}
+
+func (x *AuthorizationCode) GetExpiresAt() int64 {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return 0
+}
+
+func (x *AuthorizationCode) GetClientCreatedAt() int64 {
+	if x != nil {
+		return x.ClientCreatedAt
+	}
+	return 0
+}
+
+func (x *AuthorizationCode) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *AuthorizationCode) GetOffline() bool {
+	if x != nil {
+		return x.Offline
+	}
+	return false
+}
+
+func (x *AuthorizationCode) GetSessionCreatedAt() int64 {
+	if x != nil {
+		return x.SessionCreatedAt
+	}
+	return 0
+}
+
 var File_fsm_state_grants_proto protoreflect.FileDescriptor
 
 const file_fsm_state_grants_proto_rawDesc = "" +
@@ -1204,7 +1591,54 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"\tuses_left\x18\x04 \x01(\rR\busesLeft\x12\x1d\n" +
 	"\n" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1c\n" +
-	"\tunlimited\x18\x06 \x01(\bR\tunlimitedB&Z$github.com/keyraft/keyraft/fsm/stateb\x06proto3"
+	"\tunlimited\x18\x06 \x01(\bR\tunlimited\"\xea\x06\n" +
+	"\x14AuthorizationRequest\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
+	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12*\n" +
+	"\x11client_created_at\x18\x03 \x01(\x03R\x0fclientCreatedAt\x12!\n" +
+	"\fredirect_uri\x18\x04 \x01(\tR\vredirectUri\x12,\n" +
+	"\x12redirect_uri_given\x18\x05 \x01(\bR\x10redirectUriGiven\x12#\n" +
+	"\rresponse_type\x18\x06 \x01(\tR\fresponseType\x12#\n" +
+	"\rresponse_mode\x18\a \x01(\tR\fresponseMode\x12\x14\n" +
+	"\x05scope\x18\b \x01(\tR\x05scope\x12\x14\n" +
+	"\x05state\x18\t \x01(\tR\x05state\x12\x14\n" +
+	"\x05nonce\x18\n" +
+	" \x01(\tR\x05nonce\x12\x1c\n" +
+	"\tchallenge\x18\v \x01(\tR\tchallenge\x12\x1c\n" +
+	"\tresources\x18\f \x03(\tR\tresources\x12\x16\n" +
+	"\x06claims\x18\r \x01(\fR\x06claims\x12\x18\n" +
+	"\adetails\x18\x0e \x01(\fR\adetails\x12\x16\n" +
+	"\x06prompt\x18\x0f \x03(\tR\x06prompt\x12\x17\n" +
+	"\amax_age\x18\x10 \x01(\x03R\x06maxAge\x12\x1d\n" +
+	"\n" +
+	"login_hint\x18\x11 \x01(\tR\tloginHint\x12\x1d\n" +
+	"\n" +
+	"ui_locales\x18\x12 \x01(\tR\tuiLocales\x12\x1d\n" +
+	"\n" +
+	"acr_values\x18\x13 \x03(\tR\tacrValues\x12\x10\n" +
+	"\x03jkt\x18\x14 \x01(\tR\x03jkt\x12\x1d\n" +
+	"\n" +
+	"started_at\x18\x15 \x01(\x03R\tstartedAt\x12\x18\n" +
+	"\abrowser\x18\x16 \x01(\tR\abrowser\x12!\n" +
+	"\fhint_subject\x18\x17 \x01(\tR\vhintSubject\x12\x14\n" +
+	"\x05epoch\x18\x18 \x01(\x04R\x05epoch\x12\x12\n" +
+	"\x04user\x18\x19 \x01(\tR\x04user\x12\x10\n" +
+	"\x03amr\x18\x1a \x03(\tR\x03amr\x12)\n" +
+	"\x10authenticated_at\x18\x1b \x01(\x03R\x0fauthenticatedAt\x12\x16\n" +
+	"\x06pushed\x18\x1c \x01(\tR\x06pushed\x12\x0e\n" +
+	"\x02id\x18\x1d \x01(\tR\x02id\x12\x1b\n" +
+	"\tuser_code\x18\x1e \x01(\tR\buserCode\"\xd4\x02\n" +
+	"\x11AuthorizationCode\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12E\n" +
+	"\rauthorization\x18\x02 \x01(\v2\x1f.keyraft.state.v1.AuthorizationR\rauthorization\x12!\n" +
+	"\fredirect_uri\x18\x03 \x01(\tR\vredirectUri\x12\x1c\n" +
+	"\tchallenge\x18\x04 \x01(\tR\tchallenge\x12\x1d\n" +
+	"\n" +
+	"expires_at\x18\x05 \x01(\x03R\texpiresAt\x12*\n" +
+	"\x11client_created_at\x18\x06 \x01(\x03R\x0fclientCreatedAt\x12\x14\n" +
+	"\x05epoch\x18\a \x01(\x04R\x05epoch\x12\x18\n" +
+	"\aoffline\x18\b \x01(\bR\aoffline\x12,\n" +
+	"\x12session_created_at\x18\t \x01(\x03R\x10sessionCreatedAtB&Z$github.com/keyraft/keyraft/fsm/stateb\x06proto3"
 
 var (
 	file_fsm_state_grants_proto_rawDescOnce sync.Once
@@ -1218,29 +1652,32 @@ func file_fsm_state_grants_proto_rawDescGZIP() []byte {
 	return file_fsm_state_grants_proto_rawDescData
 }
 
-var file_fsm_state_grants_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_fsm_state_grants_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_fsm_state_grants_proto_goTypes = []any{
-	(*Authorization)(nil),      // 0: keyraft.state.v1.Authorization
-	(*RefreshFamily)(nil),      // 1: keyraft.state.v1.RefreshFamily
-	(*DeviceRequest)(nil),      // 2: keyraft.state.v1.DeviceRequest
-	(*BackchannelRequest)(nil), // 3: keyraft.state.v1.BackchannelRequest
-	(*PushedRequest)(nil),      // 4: keyraft.state.v1.PushedRequest
-	(*TrustedIssuer)(nil),      // 5: keyraft.state.v1.TrustedIssuer
-	(*ClaimMapping)(nil),       // 6: keyraft.state.v1.ClaimMapping
-	(*InitialAccessToken)(nil), // 7: keyraft.state.v1.InitialAccessToken
-	(*Attribute)(nil),          // 8: keyraft.state.v1.Attribute
+	(*Authorization)(nil),        // 0: keyraft.state.v1.Authorization
+	(*RefreshFamily)(nil),        // 1: keyraft.state.v1.RefreshFamily
+	(*DeviceRequest)(nil),        // 2: keyraft.state.v1.DeviceRequest
+	(*BackchannelRequest)(nil),   // 3: keyraft.state.v1.BackchannelRequest
+	(*PushedRequest)(nil),        // 4: keyraft.state.v1.PushedRequest
+	(*TrustedIssuer)(nil),        // 5: keyraft.state.v1.TrustedIssuer
+	(*ClaimMapping)(nil),         // 6: keyraft.state.v1.ClaimMapping
+	(*InitialAccessToken)(nil),   // 7: keyraft.state.v1.InitialAccessToken
+	(*AuthorizationRequest)(nil), // 8: keyraft.state.v1.AuthorizationRequest
+	(*AuthorizationCode)(nil),    // 9: keyraft.state.v1.AuthorizationCode
+	(*Attribute)(nil),            // 10: keyraft.state.v1.Attribute
 }
 var file_fsm_state_grants_proto_depIdxs = []int32{
-	8, // 0: keyraft.state.v1.Authorization.attributes:type_name -> keyraft.state.v1.Attribute
-	0, // 1: keyraft.state.v1.RefreshFamily.authorization:type_name -> keyraft.state.v1.Authorization
-	0, // 2: keyraft.state.v1.DeviceRequest.authorization:type_name -> keyraft.state.v1.Authorization
-	0, // 3: keyraft.state.v1.BackchannelRequest.authorization:type_name -> keyraft.state.v1.Authorization
-	6, // 4: keyraft.state.v1.TrustedIssuer.claim_mapping:type_name -> keyraft.state.v1.ClaimMapping
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	10, // 0: keyraft.state.v1.Authorization.attributes:type_name -> keyraft.state.v1.Attribute
+	0,  // 1: keyraft.state.v1.RefreshFamily.authorization:type_name -> keyraft.state.v1.Authorization
+	0,  // 2: keyraft.state.v1.DeviceRequest.authorization:type_name -> keyraft.state.v1.Authorization
+	0,  // 3: keyraft.state.v1.BackchannelRequest.authorization:type_name -> keyraft.state.v1.Authorization
+	6,  // 4: keyraft.state.v1.TrustedIssuer.claim_mapping:type_name -> keyraft.state.v1.ClaimMapping
+	0,  // 5: keyraft.state.v1.AuthorizationCode.authorization:type_name -> keyraft.state.v1.Authorization
+	6,  // [6:6] is the sub-list for method output_type
+	6,  // [6:6] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_fsm_state_grants_proto_init() }
@@ -1255,7 +1692,7 @@ func file_fsm_state_grants_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_state_grants_proto_rawDesc), len(file_fsm_state_grants_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -222,13 +222,19 @@ func (x *Tenant) GetLongestLifetime() int64 {
 }
 
 type TenantSettings struct {
-	state               protoimpl.MessageState `protogen:"open.v1"`
-	SigningAlg          string                 `protobuf:"bytes,1,opt,name=signing_alg,json=signingAlg,proto3" json:"signing_alg,omitempty"`                               // "" is ES256
-	AccessTokenLifetime int64                  `protobuf:"varint,2,opt,name=access_token_lifetime,json=accessTokenLifetime,proto3" json:"access_token_lifetime,omitempty"` // seconds; 0 is the built-in default
-	NarrowScopes        bool                   `protobuf:"varint,3,opt,name=narrow_scopes,json=narrowScopes,proto3" json:"narrow_scopes,omitempty"`                        // drop a scope beyond the client's instead of refusing
-	DefaultAudience     string                 `protobuf:"bytes,4,opt,name=default_audience,json=defaultAudience,proto3" json:"default_audience,omitempty"`                // "" is the issuer
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	SigningAlg           string                 `protobuf:"bytes,1,opt,name=signing_alg,json=signingAlg,proto3" json:"signing_alg,omitempty"`                                  // "" is ES256
+	AccessTokenLifetime  int64                  `protobuf:"varint,2,opt,name=access_token_lifetime,json=accessTokenLifetime,proto3" json:"access_token_lifetime,omitempty"`    // seconds; 0 is the built-in default
+	NarrowScopes         bool                   `protobuf:"varint,3,opt,name=narrow_scopes,json=narrowScopes,proto3" json:"narrow_scopes,omitempty"`                           // drop a scope beyond the client's instead of refusing
+	DefaultAudience      string                 `protobuf:"bytes,4,opt,name=default_audience,json=defaultAudience,proto3" json:"default_audience,omitempty"`                   // "" is the issuer
+	RefreshTokenLifetime int64                  `protobuf:"varint,5,opt,name=refresh_token_lifetime,json=refreshTokenLifetime,proto3" json:"refresh_token_lifetime,omitempty"` // seconds; 0 is the built-in default
+	RefreshIdleLifetime  int64                  `protobuf:"varint,6,opt,name=refresh_idle_lifetime,json=refreshIdleLifetime,proto3" json:"refresh_idle_lifetime,omitempty"`
+	IdTokenLifetime      int64                  `protobuf:"varint,7,opt,name=id_token_lifetime,json=idTokenLifetime,proto3" json:"id_token_lifetime,omitempty"`
+	RefreshGrace         *int64                 `protobuf:"varint,8,opt,name=refresh_grace,json=refreshGrace,proto3,oneof" json:"refresh_grace,omitempty"`
+	GrantTypes           []string               `protobuf:"bytes,9,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`           // allowed; empty: those on by default
+	ScopePatterns        []string               `protobuf:"bytes,10,rep,name=scope_patterns,json=scopePatterns,proto3" json:"scope_patterns,omitempty"` // RE2, anchored: given without a role check
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *TenantSettings) Reset() {
@@ -289,6 +295,48 @@ func (x *TenantSettings) GetDefaultAudience() string {
 	return ""
 }
 
+func (x *TenantSettings) GetRefreshTokenLifetime() int64 {
+	if x != nil {
+		return x.RefreshTokenLifetime
+	}
+	return 0
+}
+
+func (x *TenantSettings) GetRefreshIdleLifetime() int64 {
+	if x != nil {
+		return x.RefreshIdleLifetime
+	}
+	return 0
+}
+
+func (x *TenantSettings) GetIdTokenLifetime() int64 {
+	if x != nil {
+		return x.IdTokenLifetime
+	}
+	return 0
+}
+
+func (x *TenantSettings) GetRefreshGrace() int64 {
+	if x != nil && x.RefreshGrace != nil {
+		return *x.RefreshGrace
+	}
+	return 0
+}
+
+func (x *TenantSettings) GetGrantTypes() []string {
+	if x != nil {
+		return x.GrantTypes
+	}
+	return nil
+}
+
+func (x *TenantSettings) GetScopePatterns() []string {
+	if x != nil {
+		return x.ScopePatterns
+	}
+	return nil
+}
+
 // SecretHash is a client secret as it is stored: the keyed hash of a generated
 // one, or an argon2id PHC string of one that a person chose. Level 1.
 type SecretHash struct {
@@ -299,6 +347,7 @@ type SecretHash struct {
 	Phc           string                 `protobuf:"bytes,4,opt,name=phc,proto3" json:"phc,omitempty"`
 	CreatedAt     int64                  `protobuf:"varint,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	ExpiresAt     int64                  `protobuf:"varint,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // 0: never
+	Sealed        []byte                 `protobuf:"bytes,7,opt,name=sealed,proto3" json:"sealed,omitempty"`                         // of client_secret_jwt, which needs the secret itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -375,45 +424,92 @@ func (x *SecretHash) GetExpiresAt() int64 {
 	return 0
 }
 
+func (x *SecretHash) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
 // Client is a registered OAuth client (RFC 7591). Level 1.
 type Client struct {
-	state                          protoimpl.MessageState `protogen:"open.v1"`
-	Tenant                         string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	Id                             string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Name                           string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	Disabled                       bool                   `protobuf:"varint,4,opt,name=disabled,proto3" json:"disabled,omitempty"`
-	AuthMethod                     string                 `protobuf:"bytes,5,opt,name=auth_method,json=authMethod,proto3" json:"auth_method,omitempty"` // token_endpoint_auth_method
-	Secrets                        []*SecretHash          `protobuf:"bytes,6,rep,name=secrets,proto3" json:"secrets,omitempty"`                         // at most two live ones
-	Jwks                           []byte                 `protobuf:"bytes,7,opt,name=jwks,proto3" json:"jwks,omitempty"`                               // for private_key_jwt
-	Scopes                         []string               `protobuf:"bytes,8,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	GrantTypes                     []string               `protobuf:"bytes,9,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`
-	Resources                      []string               `protobuf:"bytes,10,rep,name=resources,proto3" json:"resources,omitempty"` // allowed resource indicators (RFC 8707)
-	RedirectUris                   []string               `protobuf:"bytes,11,rep,name=redirect_uris,json=redirectUris,proto3" json:"redirect_uris,omitempty"`
-	ResponseTypes                  []string               `protobuf:"bytes,12,rep,name=response_types,json=responseTypes,proto3" json:"response_types,omitempty"`
-	Application                    string                 `protobuf:"bytes,13,opt,name=application,proto3" json:"application,omitempty"`
-	AccessTokenFormat              string                 `protobuf:"bytes,14,opt,name=access_token_format,json=accessTokenFormat,proto3" json:"access_token_format,omitempty"`        // "" or "jwt", "opaque"
-	AccessTokenLifetime            int64                  `protobuf:"varint,15,opt,name=access_token_lifetime,json=accessTokenLifetime,proto3" json:"access_token_lifetime,omitempty"` // seconds; 0: the tenant's
-	UserAccessTokenLifetime        int64                  `protobuf:"varint,16,opt,name=user_access_token_lifetime,json=userAccessTokenLifetime,proto3" json:"user_access_token_lifetime,omitempty"`
-	RefreshTokenLifetime           int64                  `protobuf:"varint,17,opt,name=refresh_token_lifetime,json=refreshTokenLifetime,proto3" json:"refresh_token_lifetime,omitempty"`
-	SigningAlg                     string                 `protobuf:"bytes,18,opt,name=signing_alg,json=signingAlg,proto3" json:"signing_alg,omitempty"` // "": the tenant's
-	IntrospectAny                  bool                   `protobuf:"varint,19,opt,name=introspect_any,json=introspectAny,proto3" json:"introspect_any,omitempty"`
-	Generation                     uint64                 `protobuf:"varint,20,opt,name=generation,proto3" json:"generation,omitempty"`                                  // grows with every change (ETag)
-	LongestLifetime                int64                  `protobuf:"varint,21,opt,name=longest_lifetime,json=longestLifetime,proto3" json:"longest_lifetime,omitempty"` // seconds: the longest it ever had
-	CreatedAt                      int64                  `protobuf:"varint,22,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	UpdatedAt                      int64                  `protobuf:"varint,23,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	Uri                            string                 `protobuf:"bytes,24,opt,name=uri,proto3" json:"uri,omitempty"`
-	LogoUri                        string                 `protobuf:"bytes,25,opt,name=logo_uri,json=logoUri,proto3" json:"logo_uri,omitempty"`
-	PolicyUri                      string                 `protobuf:"bytes,26,opt,name=policy_uri,json=policyUri,proto3" json:"policy_uri,omitempty"`
-	TosUri                         string                 `protobuf:"bytes,27,opt,name=tos_uri,json=tosUri,proto3" json:"tos_uri,omitempty"`
-	Contacts                       []string               `protobuf:"bytes,28,rep,name=contacts,proto3" json:"contacts,omitempty"`
-	SoftwareId                     string                 `protobuf:"bytes,29,opt,name=software_id,json=softwareId,proto3" json:"software_id,omitempty"`
-	SoftwareVersion                string                 `protobuf:"bytes,30,opt,name=software_version,json=softwareVersion,proto3" json:"software_version,omitempty"`
-	AssertionAlg                   string                 `protobuf:"bytes,31,opt,name=assertion_alg,json=assertionAlg,proto3" json:"assertion_alg,omitempty"` // token_endpoint_auth_signing_alg; "": any of the key's
-	AssertionAudienceTokenEndpoint bool                   `protobuf:"varint,32,opt,name=assertion_audience_token_endpoint,json=assertionAudienceTokenEndpoint,proto3" json:"assertion_audience_token_endpoint,omitempty"`
-	IntrospectAudience             bool                   `protobuf:"varint,33,opt,name=introspect_audience,json=introspectAudience,proto3" json:"introspect_audience,omitempty"` // where introspect_any is not set; level 1, as the next
-	RefreshGrace                   *int64                 `protobuf:"varint,34,opt,name=refresh_grace,json=refreshGrace,proto3,oneof" json:"refresh_grace,omitempty"`             // seconds; absent: the default, 0: none
-	unknownFields                  protoimpl.UnknownFields
-	sizeCache                      protoimpl.SizeCache
+	state                             protoimpl.MessageState `protogen:"open.v1"`
+	Tenant                            string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Id                                string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Name                              string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Disabled                          bool                   `protobuf:"varint,4,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	AuthMethod                        string                 `protobuf:"bytes,5,opt,name=auth_method,json=authMethod,proto3" json:"auth_method,omitempty"` // token_endpoint_auth_method
+	Secrets                           []*SecretHash          `protobuf:"bytes,6,rep,name=secrets,proto3" json:"secrets,omitempty"`                         // at most two live ones
+	Jwks                              []byte                 `protobuf:"bytes,7,opt,name=jwks,proto3" json:"jwks,omitempty"`                               // for private_key_jwt
+	Scopes                            []string               `protobuf:"bytes,8,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	GrantTypes                        []string               `protobuf:"bytes,9,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`
+	Resources                         []string               `protobuf:"bytes,10,rep,name=resources,proto3" json:"resources,omitempty"` // allowed resource indicators (RFC 8707)
+	RedirectUris                      []string               `protobuf:"bytes,11,rep,name=redirect_uris,json=redirectUris,proto3" json:"redirect_uris,omitempty"`
+	ResponseTypes                     []string               `protobuf:"bytes,12,rep,name=response_types,json=responseTypes,proto3" json:"response_types,omitempty"`
+	Application                       string                 `protobuf:"bytes,13,opt,name=application,proto3" json:"application,omitempty"`
+	AccessTokenFormat                 string                 `protobuf:"bytes,14,opt,name=access_token_format,json=accessTokenFormat,proto3" json:"access_token_format,omitempty"`        // "" or "jwt", "opaque"
+	AccessTokenLifetime               int64                  `protobuf:"varint,15,opt,name=access_token_lifetime,json=accessTokenLifetime,proto3" json:"access_token_lifetime,omitempty"` // seconds; 0: the tenant's
+	UserAccessTokenLifetime           int64                  `protobuf:"varint,16,opt,name=user_access_token_lifetime,json=userAccessTokenLifetime,proto3" json:"user_access_token_lifetime,omitempty"`
+	RefreshTokenLifetime              int64                  `protobuf:"varint,17,opt,name=refresh_token_lifetime,json=refreshTokenLifetime,proto3" json:"refresh_token_lifetime,omitempty"`
+	SigningAlg                        string                 `protobuf:"bytes,18,opt,name=signing_alg,json=signingAlg,proto3" json:"signing_alg,omitempty"` // "": the tenant's
+	IntrospectAny                     bool                   `protobuf:"varint,19,opt,name=introspect_any,json=introspectAny,proto3" json:"introspect_any,omitempty"`
+	Generation                        uint64                 `protobuf:"varint,20,opt,name=generation,proto3" json:"generation,omitempty"`                                  // grows with every change (ETag)
+	LongestLifetime                   int64                  `protobuf:"varint,21,opt,name=longest_lifetime,json=longestLifetime,proto3" json:"longest_lifetime,omitempty"` // seconds: the longest it ever had
+	CreatedAt                         int64                  `protobuf:"varint,22,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	UpdatedAt                         int64                  `protobuf:"varint,23,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	Uri                               string                 `protobuf:"bytes,24,opt,name=uri,proto3" json:"uri,omitempty"`
+	LogoUri                           string                 `protobuf:"bytes,25,opt,name=logo_uri,json=logoUri,proto3" json:"logo_uri,omitempty"`
+	PolicyUri                         string                 `protobuf:"bytes,26,opt,name=policy_uri,json=policyUri,proto3" json:"policy_uri,omitempty"`
+	TosUri                            string                 `protobuf:"bytes,27,opt,name=tos_uri,json=tosUri,proto3" json:"tos_uri,omitempty"`
+	Contacts                          []string               `protobuf:"bytes,28,rep,name=contacts,proto3" json:"contacts,omitempty"`
+	SoftwareId                        string                 `protobuf:"bytes,29,opt,name=software_id,json=softwareId,proto3" json:"software_id,omitempty"`
+	SoftwareVersion                   string                 `protobuf:"bytes,30,opt,name=software_version,json=softwareVersion,proto3" json:"software_version,omitempty"`
+	AssertionAlg                      string                 `protobuf:"bytes,31,opt,name=assertion_alg,json=assertionAlg,proto3" json:"assertion_alg,omitempty"` // token_endpoint_auth_signing_alg; "": any of the key's
+	AssertionAudienceTokenEndpoint    bool                   `protobuf:"varint,32,opt,name=assertion_audience_token_endpoint,json=assertionAudienceTokenEndpoint,proto3" json:"assertion_audience_token_endpoint,omitempty"`
+	IntrospectAudience                bool                   `protobuf:"varint,33,opt,name=introspect_audience,json=introspectAudience,proto3" json:"introspect_audience,omitempty"` // where introspect_any is not set; level 1, as the next
+	RefreshGrace                      *int64                 `protobuf:"varint,34,opt,name=refresh_grace,json=refreshGrace,proto3,oneof" json:"refresh_grace,omitempty"`             // seconds; absent: the default, 0: none
+	ApplicationType                   string                 `protobuf:"bytes,35,opt,name=application_type,json=applicationType,proto3" json:"application_type,omitempty"`           // "" or web, native; level 1, as all that follow
+	SectorIdentifierUri               string                 `protobuf:"bytes,36,opt,name=sector_identifier_uri,json=sectorIdentifierUri,proto3" json:"sector_identifier_uri,omitempty"`
+	SubjectType                       string                 `protobuf:"bytes,37,opt,name=subject_type,json=subjectType,proto3" json:"subject_type,omitempty"` // "" or public, pairwise
+	IdTokenAlg                        string                 `protobuf:"bytes,38,opt,name=id_token_alg,json=idTokenAlg,proto3" json:"id_token_alg,omitempty"`  // "" is RS256
+	IdTokenEncryptedAlg               string                 `protobuf:"bytes,39,opt,name=id_token_encrypted_alg,json=idTokenEncryptedAlg,proto3" json:"id_token_encrypted_alg,omitempty"`
+	IdTokenEncryptedEnc               string                 `protobuf:"bytes,40,opt,name=id_token_encrypted_enc,json=idTokenEncryptedEnc,proto3" json:"id_token_encrypted_enc,omitempty"`
+	UserinfoAlg                       string                 `protobuf:"bytes,41,opt,name=userinfo_alg,json=userinfoAlg,proto3" json:"userinfo_alg,omitempty"` // "": plain JSON
+	UserinfoEncryptedAlg              string                 `protobuf:"bytes,42,opt,name=userinfo_encrypted_alg,json=userinfoEncryptedAlg,proto3" json:"userinfo_encrypted_alg,omitempty"`
+	UserinfoEncryptedEnc              string                 `protobuf:"bytes,43,opt,name=userinfo_encrypted_enc,json=userinfoEncryptedEnc,proto3" json:"userinfo_encrypted_enc,omitempty"`
+	RequestObjectAlg                  string                 `protobuf:"bytes,44,opt,name=request_object_alg,json=requestObjectAlg,proto3" json:"request_object_alg,omitempty"`
+	AuthorizationAlg                  string                 `protobuf:"bytes,45,opt,name=authorization_alg,json=authorizationAlg,proto3" json:"authorization_alg,omitempty"` // of JARM
+	IntrospectionAlg                  string                 `protobuf:"bytes,46,opt,name=introspection_alg,json=introspectionAlg,proto3" json:"introspection_alg,omitempty"`
+	DefaultMaxAge                     int64                  `protobuf:"varint,47,opt,name=default_max_age,json=defaultMaxAge,proto3" json:"default_max_age,omitempty"` // seconds; 0: none
+	RequireAuthTime                   bool                   `protobuf:"varint,48,opt,name=require_auth_time,json=requireAuthTime,proto3" json:"require_auth_time,omitempty"`
+	DefaultAcrValues                  []string               `protobuf:"bytes,49,rep,name=default_acr_values,json=defaultAcrValues,proto3" json:"default_acr_values,omitempty"`
+	InitiateLoginUri                  string                 `protobuf:"bytes,50,opt,name=initiate_login_uri,json=initiateLoginUri,proto3" json:"initiate_login_uri,omitempty"`
+	PostLogoutRedirectUris            []string               `protobuf:"bytes,51,rep,name=post_logout_redirect_uris,json=postLogoutRedirectUris,proto3" json:"post_logout_redirect_uris,omitempty"`
+	FrontchannelLogoutUri             string                 `protobuf:"bytes,52,opt,name=frontchannel_logout_uri,json=frontchannelLogoutUri,proto3" json:"frontchannel_logout_uri,omitempty"`
+	FrontchannelLogoutSessionRequired bool                   `protobuf:"varint,53,opt,name=frontchannel_logout_session_required,json=frontchannelLogoutSessionRequired,proto3" json:"frontchannel_logout_session_required,omitempty"`
+	BackchannelLogoutUri              string                 `protobuf:"bytes,54,opt,name=backchannel_logout_uri,json=backchannelLogoutUri,proto3" json:"backchannel_logout_uri,omitempty"`
+	BackchannelLogoutSessionRequired  bool                   `protobuf:"varint,55,opt,name=backchannel_logout_session_required,json=backchannelLogoutSessionRequired,proto3" json:"backchannel_logout_session_required,omitempty"`
+	RequirePar                        bool                   `protobuf:"varint,56,opt,name=require_par,json=requirePar,proto3" json:"require_par,omitempty"`
+	RequireRequestObject              bool                   `protobuf:"varint,57,opt,name=require_request_object,json=requireRequestObject,proto3" json:"require_request_object,omitempty"`
+	DpopBound                         bool                   `protobuf:"varint,58,opt,name=dpop_bound,json=dpopBound,proto3" json:"dpop_bound,omitempty"`
+	TlsBound                          bool                   `protobuf:"varint,59,opt,name=tls_bound,json=tlsBound,proto3" json:"tls_bound,omitempty"`
+	TlsSubjectDn                      string                 `protobuf:"bytes,60,opt,name=tls_subject_dn,json=tlsSubjectDn,proto3" json:"tls_subject_dn,omitempty"`
+	TlsSanDns                         string                 `protobuf:"bytes,61,opt,name=tls_san_dns,json=tlsSanDns,proto3" json:"tls_san_dns,omitempty"`
+	TlsSanUri                         string                 `protobuf:"bytes,62,opt,name=tls_san_uri,json=tlsSanUri,proto3" json:"tls_san_uri,omitempty"`
+	TlsSanIp                          string                 `protobuf:"bytes,63,opt,name=tls_san_ip,json=tlsSanIp,proto3" json:"tls_san_ip,omitempty"`
+	TlsSanEmail                       string                 `protobuf:"bytes,64,opt,name=tls_san_email,json=tlsSanEmail,proto3" json:"tls_san_email,omitempty"`
+	DetailsTypes                      []string               `protobuf:"bytes,65,rep,name=details_types,json=detailsTypes,proto3" json:"details_types,omitempty"` // authorization_details types (RFC 9396)
+	RequirePkce                       bool                   `protobuf:"varint,66,opt,name=require_pkce,json=requirePkce,proto3" json:"require_pkce,omitempty"`
+	SkipConsent                       bool                   `protobuf:"varint,67,opt,name=skip_consent,json=skipConsent,proto3" json:"skip_consent,omitempty"`                           // the operator's or administrator's own client
+	RefreshRotation                   *bool                  `protobuf:"varint,68,opt,name=refresh_rotation,json=refreshRotation,proto3,oneof" json:"refresh_rotation,omitempty"`         // absent: rotates
+	RefreshIdleLifetime               int64                  `protobuf:"varint,69,opt,name=refresh_idle_lifetime,json=refreshIdleLifetime,proto3" json:"refresh_idle_lifetime,omitempty"` // seconds
+	IdTokenLifetime                   int64                  `protobuf:"varint,70,opt,name=id_token_lifetime,json=idTokenLifetime,proto3" json:"id_token_lifetime,omitempty"`             // seconds
+	BackchannelDelivery               string                 `protobuf:"bytes,71,opt,name=backchannel_delivery,json=backchannelDelivery,proto3" json:"backchannel_delivery,omitempty"`    // CIBA: "" or poll
+	SelfRegistered                    bool                   `protobuf:"varint,72,opt,name=self_registered,json=selfRegistered,proto3" json:"self_registered,omitempty"`
+	RegistrationToken                 []byte                 `protobuf:"bytes,73,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`             // keyed hash (RFC 7592)
+	RegistrationTokenKey              uint32                 `protobuf:"varint,74,opt,name=registration_token_key,json=registrationTokenKey,proto3" json:"registration_token_key,omitempty"` // version of the hash key
+	unknownFields                     protoimpl.UnknownFields
+	sizeCache                         protoimpl.SizeCache
 }
 
 func (x *Client) Reset() {
@@ -684,6 +780,286 @@ func (x *Client) GetRefreshGrace() int64 {
 	return 0
 }
 
+func (x *Client) GetApplicationType() string {
+	if x != nil {
+		return x.ApplicationType
+	}
+	return ""
+}
+
+func (x *Client) GetSectorIdentifierUri() string {
+	if x != nil {
+		return x.SectorIdentifierUri
+	}
+	return ""
+}
+
+func (x *Client) GetSubjectType() string {
+	if x != nil {
+		return x.SubjectType
+	}
+	return ""
+}
+
+func (x *Client) GetIdTokenAlg() string {
+	if x != nil {
+		return x.IdTokenAlg
+	}
+	return ""
+}
+
+func (x *Client) GetIdTokenEncryptedAlg() string {
+	if x != nil {
+		return x.IdTokenEncryptedAlg
+	}
+	return ""
+}
+
+func (x *Client) GetIdTokenEncryptedEnc() string {
+	if x != nil {
+		return x.IdTokenEncryptedEnc
+	}
+	return ""
+}
+
+func (x *Client) GetUserinfoAlg() string {
+	if x != nil {
+		return x.UserinfoAlg
+	}
+	return ""
+}
+
+func (x *Client) GetUserinfoEncryptedAlg() string {
+	if x != nil {
+		return x.UserinfoEncryptedAlg
+	}
+	return ""
+}
+
+func (x *Client) GetUserinfoEncryptedEnc() string {
+	if x != nil {
+		return x.UserinfoEncryptedEnc
+	}
+	return ""
+}
+
+func (x *Client) GetRequestObjectAlg() string {
+	if x != nil {
+		return x.RequestObjectAlg
+	}
+	return ""
+}
+
+func (x *Client) GetAuthorizationAlg() string {
+	if x != nil {
+		return x.AuthorizationAlg
+	}
+	return ""
+}
+
+func (x *Client) GetIntrospectionAlg() string {
+	if x != nil {
+		return x.IntrospectionAlg
+	}
+	return ""
+}
+
+func (x *Client) GetDefaultMaxAge() int64 {
+	if x != nil {
+		return x.DefaultMaxAge
+	}
+	return 0
+}
+
+func (x *Client) GetRequireAuthTime() bool {
+	if x != nil {
+		return x.RequireAuthTime
+	}
+	return false
+}
+
+func (x *Client) GetDefaultAcrValues() []string {
+	if x != nil {
+		return x.DefaultAcrValues
+	}
+	return nil
+}
+
+func (x *Client) GetInitiateLoginUri() string {
+	if x != nil {
+		return x.InitiateLoginUri
+	}
+	return ""
+}
+
+func (x *Client) GetPostLogoutRedirectUris() []string {
+	if x != nil {
+		return x.PostLogoutRedirectUris
+	}
+	return nil
+}
+
+func (x *Client) GetFrontchannelLogoutUri() string {
+	if x != nil {
+		return x.FrontchannelLogoutUri
+	}
+	return ""
+}
+
+func (x *Client) GetFrontchannelLogoutSessionRequired() bool {
+	if x != nil {
+		return x.FrontchannelLogoutSessionRequired
+	}
+	return false
+}
+
+func (x *Client) GetBackchannelLogoutUri() string {
+	if x != nil {
+		return x.BackchannelLogoutUri
+	}
+	return ""
+}
+
+func (x *Client) GetBackchannelLogoutSessionRequired() bool {
+	if x != nil {
+		return x.BackchannelLogoutSessionRequired
+	}
+	return false
+}
+
+func (x *Client) GetRequirePar() bool {
+	if x != nil {
+		return x.RequirePar
+	}
+	return false
+}
+
+func (x *Client) GetRequireRequestObject() bool {
+	if x != nil {
+		return x.RequireRequestObject
+	}
+	return false
+}
+
+func (x *Client) GetDpopBound() bool {
+	if x != nil {
+		return x.DpopBound
+	}
+	return false
+}
+
+func (x *Client) GetTlsBound() bool {
+	if x != nil {
+		return x.TlsBound
+	}
+	return false
+}
+
+func (x *Client) GetTlsSubjectDn() string {
+	if x != nil {
+		return x.TlsSubjectDn
+	}
+	return ""
+}
+
+func (x *Client) GetTlsSanDns() string {
+	if x != nil {
+		return x.TlsSanDns
+	}
+	return ""
+}
+
+func (x *Client) GetTlsSanUri() string {
+	if x != nil {
+		return x.TlsSanUri
+	}
+	return ""
+}
+
+func (x *Client) GetTlsSanIp() string {
+	if x != nil {
+		return x.TlsSanIp
+	}
+	return ""
+}
+
+func (x *Client) GetTlsSanEmail() string {
+	if x != nil {
+		return x.TlsSanEmail
+	}
+	return ""
+}
+
+func (x *Client) GetDetailsTypes() []string {
+	if x != nil {
+		return x.DetailsTypes
+	}
+	return nil
+}
+
+func (x *Client) GetRequirePkce() bool {
+	if x != nil {
+		return x.RequirePkce
+	}
+	return false
+}
+
+func (x *Client) GetSkipConsent() bool {
+	if x != nil {
+		return x.SkipConsent
+	}
+	return false
+}
+
+func (x *Client) GetRefreshRotation() bool {
+	if x != nil && x.RefreshRotation != nil {
+		return *x.RefreshRotation
+	}
+	return false
+}
+
+func (x *Client) GetRefreshIdleLifetime() int64 {
+	if x != nil {
+		return x.RefreshIdleLifetime
+	}
+	return 0
+}
+
+func (x *Client) GetIdTokenLifetime() int64 {
+	if x != nil {
+		return x.IdTokenLifetime
+	}
+	return 0
+}
+
+func (x *Client) GetBackchannelDelivery() string {
+	if x != nil {
+		return x.BackchannelDelivery
+	}
+	return ""
+}
+
+func (x *Client) GetSelfRegistered() bool {
+	if x != nil {
+		return x.SelfRegistered
+	}
+	return false
+}
+
+func (x *Client) GetRegistrationToken() []byte {
+	if x != nil {
+		return x.RegistrationToken
+	}
+	return nil
+}
+
+func (x *Client) GetRegistrationTokenKey() uint32 {
+	if x != nil {
+		return x.RegistrationTokenKey
+	}
+	return 0
+}
+
 // OpaqueToken is what is kept of an opaque access token; its key holds the
 // expiry minute and the keyed hash, never the token. Level 1.
 type OpaqueToken struct {
@@ -704,6 +1080,13 @@ type OpaqueToken struct {
 	Jkt           string                 `protobuf:"bytes,14,opt,name=jkt,proto3" json:"jkt,omitempty"`
 	Proposal      []byte                 `protobuf:"bytes,15,opt,name=proposal,proto3" json:"proposal,omitempty"` // idempotency key of the command that made it
 	Issuer        string                 `protobuf:"bytes,16,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	X5T           string                 `protobuf:"bytes,17,opt,name=x5t,proto3" json:"x5t,omitempty"`                            // certificate (RFC 8705)
+	AuthTime      int64                  `protobuf:"varint,18,opt,name=auth_time,json=authTime,proto3" json:"auth_time,omitempty"` // seconds
+	Acr           string                 `protobuf:"bytes,19,opt,name=acr,proto3" json:"acr,omitempty"`
+	Amr           []string               `protobuf:"bytes,20,rep,name=amr,proto3" json:"amr,omitempty"`
+	Act           []byte                 `protobuf:"bytes,21,opt,name=act,proto3" json:"act,omitempty"`         // JSON
+	Details       []byte                 `protobuf:"bytes,22,opt,name=details,proto3" json:"details,omitempty"` // JSON
+	User          string                 `protobuf:"bytes,23,opt,name=user,proto3" json:"user,omitempty"`       // id, where a user allowed it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -846,6 +1229,55 @@ func (x *OpaqueToken) GetProposal() []byte {
 func (x *OpaqueToken) GetIssuer() string {
 	if x != nil {
 		return x.Issuer
+	}
+	return ""
+}
+
+func (x *OpaqueToken) GetX5T() string {
+	if x != nil {
+		return x.X5T
+	}
+	return ""
+}
+
+func (x *OpaqueToken) GetAuthTime() int64 {
+	if x != nil {
+		return x.AuthTime
+	}
+	return 0
+}
+
+func (x *OpaqueToken) GetAcr() string {
+	if x != nil {
+		return x.Acr
+	}
+	return ""
+}
+
+func (x *OpaqueToken) GetAmr() []string {
+	if x != nil {
+		return x.Amr
+	}
+	return nil
+}
+
+func (x *OpaqueToken) GetAct() []byte {
+	if x != nil {
+		return x.Act
+	}
+	return nil
+}
+
+func (x *OpaqueToken) GetDetails() []byte {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+func (x *OpaqueToken) GetUser() string {
+	if x != nil {
+		return x.User
 	}
 	return ""
 }
@@ -1710,13 +2142,22 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"generation\x18\x05 \x01(\x04R\n" +
 	"generation\x12<\n" +
 	"\bsettings\x18\x06 \x01(\v2 .keyraft.state.v1.TenantSettingsR\bsettings\x12)\n" +
-	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\xb5\x01\n" +
+	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\xcf\x03\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +
 	"signingAlg\x122\n" +
 	"\x15access_token_lifetime\x18\x02 \x01(\x03R\x13accessTokenLifetime\x12#\n" +
 	"\rnarrow_scopes\x18\x03 \x01(\bR\fnarrowScopes\x12)\n" +
-	"\x10default_audience\x18\x04 \x01(\tR\x0fdefaultAudience\"\xa1\x01\n" +
+	"\x10default_audience\x18\x04 \x01(\tR\x0fdefaultAudience\x124\n" +
+	"\x16refresh_token_lifetime\x18\x05 \x01(\x03R\x14refreshTokenLifetime\x122\n" +
+	"\x15refresh_idle_lifetime\x18\x06 \x01(\x03R\x13refreshIdleLifetime\x12*\n" +
+	"\x11id_token_lifetime\x18\a \x01(\x03R\x0fidTokenLifetime\x12(\n" +
+	"\rrefresh_grace\x18\b \x01(\x03H\x00R\frefreshGrace\x88\x01\x01\x12\x1f\n" +
+	"\vgrant_types\x18\t \x03(\tR\n" +
+	"grantTypes\x12%\n" +
+	"\x0escope_patterns\x18\n" +
+	" \x03(\tR\rscopePatternsB\x10\n" +
+	"\x0e_refresh_grace\"\xb9\x01\n" +
 	"\n" +
 	"SecretHash\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -1727,7 +2168,8 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1d\n" +
 	"\n" +
-	"expires_at\x18\x06 \x01(\x03R\texpiresAt\"\xe4\t\n" +
+	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x16\n" +
+	"\x06sealed\x18\a \x01(\fR\x06sealed\"\x8e\x18\n" +
 	"\x06Client\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -1772,8 +2214,53 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\rassertion_alg\x18\x1f \x01(\tR\fassertionAlg\x12I\n" +
 	"!assertion_audience_token_endpoint\x18  \x01(\bR\x1eassertionAudienceTokenEndpoint\x12/\n" +
 	"\x13introspect_audience\x18! \x01(\bR\x12introspectAudience\x12(\n" +
-	"\rrefresh_grace\x18\" \x01(\x03H\x00R\frefreshGrace\x88\x01\x01B\x10\n" +
-	"\x0e_refresh_grace\"\x96\x03\n" +
+	"\rrefresh_grace\x18\" \x01(\x03H\x00R\frefreshGrace\x88\x01\x01\x12)\n" +
+	"\x10application_type\x18# \x01(\tR\x0fapplicationType\x122\n" +
+	"\x15sector_identifier_uri\x18$ \x01(\tR\x13sectorIdentifierUri\x12!\n" +
+	"\fsubject_type\x18% \x01(\tR\vsubjectType\x12 \n" +
+	"\fid_token_alg\x18& \x01(\tR\n" +
+	"idTokenAlg\x123\n" +
+	"\x16id_token_encrypted_alg\x18' \x01(\tR\x13idTokenEncryptedAlg\x123\n" +
+	"\x16id_token_encrypted_enc\x18( \x01(\tR\x13idTokenEncryptedEnc\x12!\n" +
+	"\fuserinfo_alg\x18) \x01(\tR\vuserinfoAlg\x124\n" +
+	"\x16userinfo_encrypted_alg\x18* \x01(\tR\x14userinfoEncryptedAlg\x124\n" +
+	"\x16userinfo_encrypted_enc\x18+ \x01(\tR\x14userinfoEncryptedEnc\x12,\n" +
+	"\x12request_object_alg\x18, \x01(\tR\x10requestObjectAlg\x12+\n" +
+	"\x11authorization_alg\x18- \x01(\tR\x10authorizationAlg\x12+\n" +
+	"\x11introspection_alg\x18. \x01(\tR\x10introspectionAlg\x12&\n" +
+	"\x0fdefault_max_age\x18/ \x01(\x03R\rdefaultMaxAge\x12*\n" +
+	"\x11require_auth_time\x180 \x01(\bR\x0frequireAuthTime\x12,\n" +
+	"\x12default_acr_values\x181 \x03(\tR\x10defaultAcrValues\x12,\n" +
+	"\x12initiate_login_uri\x182 \x01(\tR\x10initiateLoginUri\x129\n" +
+	"\x19post_logout_redirect_uris\x183 \x03(\tR\x16postLogoutRedirectUris\x126\n" +
+	"\x17frontchannel_logout_uri\x184 \x01(\tR\x15frontchannelLogoutUri\x12O\n" +
+	"$frontchannel_logout_session_required\x185 \x01(\bR!frontchannelLogoutSessionRequired\x124\n" +
+	"\x16backchannel_logout_uri\x186 \x01(\tR\x14backchannelLogoutUri\x12M\n" +
+	"#backchannel_logout_session_required\x187 \x01(\bR backchannelLogoutSessionRequired\x12\x1f\n" +
+	"\vrequire_par\x188 \x01(\bR\n" +
+	"requirePar\x124\n" +
+	"\x16require_request_object\x189 \x01(\bR\x14requireRequestObject\x12\x1d\n" +
+	"\n" +
+	"dpop_bound\x18: \x01(\bR\tdpopBound\x12\x1b\n" +
+	"\ttls_bound\x18; \x01(\bR\btlsBound\x12$\n" +
+	"\x0etls_subject_dn\x18< \x01(\tR\ftlsSubjectDn\x12\x1e\n" +
+	"\vtls_san_dns\x18= \x01(\tR\ttlsSanDns\x12\x1e\n" +
+	"\vtls_san_uri\x18> \x01(\tR\ttlsSanUri\x12\x1c\n" +
+	"\n" +
+	"tls_san_ip\x18? \x01(\tR\btlsSanIp\x12\"\n" +
+	"\rtls_san_email\x18@ \x01(\tR\vtlsSanEmail\x12#\n" +
+	"\rdetails_types\x18A \x03(\tR\fdetailsTypes\x12!\n" +
+	"\frequire_pkce\x18B \x01(\bR\vrequirePkce\x12!\n" +
+	"\fskip_consent\x18C \x01(\bR\vskipConsent\x12.\n" +
+	"\x10refresh_rotation\x18D \x01(\bH\x01R\x0frefreshRotation\x88\x01\x01\x122\n" +
+	"\x15refresh_idle_lifetime\x18E \x01(\x03R\x13refreshIdleLifetime\x12*\n" +
+	"\x11id_token_lifetime\x18F \x01(\x03R\x0fidTokenLifetime\x121\n" +
+	"\x14backchannel_delivery\x18G \x01(\tR\x13backchannelDelivery\x12'\n" +
+	"\x0fself_registered\x18H \x01(\bR\x0eselfRegistered\x12-\n" +
+	"\x12registration_token\x18I \x01(\fR\x11registrationToken\x124\n" +
+	"\x16registration_token_key\x18J \x01(\rR\x14registrationTokenKeyB\x10\n" +
+	"\x0e_refresh_graceB\x13\n" +
+	"\x11_refresh_rotation\"\xa9\x04\n" +
 	"\vOpaqueToken\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
@@ -1792,7 +2279,14 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\vapplication\x18\r \x01(\tR\vapplication\x12\x10\n" +
 	"\x03jkt\x18\x0e \x01(\tR\x03jkt\x12\x1a\n" +
 	"\bproposal\x18\x0f \x01(\fR\bproposal\x12\x16\n" +
-	"\x06issuer\x18\x10 \x01(\tR\x06issuer\"\x95\x02\n" +
+	"\x06issuer\x18\x10 \x01(\tR\x06issuer\x12\x10\n" +
+	"\x03x5t\x18\x11 \x01(\tR\x03x5t\x12\x1b\n" +
+	"\tauth_time\x18\x12 \x01(\x03R\bauthTime\x12\x10\n" +
+	"\x03acr\x18\x13 \x01(\tR\x03acr\x12\x10\n" +
+	"\x03amr\x18\x14 \x03(\tR\x03amr\x12\x10\n" +
+	"\x03act\x18\x15 \x01(\fR\x03act\x12\x18\n" +
+	"\adetails\x18\x16 \x01(\fR\adetails\x12\x12\n" +
+	"\x04user\x18\x17 \x01(\tR\x04user\"\x95\x02\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -1942,6 +2436,7 @@ func file_fsm_state_records_proto_init() {
 	if File_fsm_state_records_proto != nil {
 		return
 	}
+	file_fsm_state_records_proto_msgTypes[2].OneofWrappers = []any{}
 	file_fsm_state_records_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
