@@ -145,7 +145,7 @@ func (s step) issueOpaque(c *command.IssueOpaque) (command.Result, error) {
 	if client.GetGeneration() != c.GetClientGeneration() || tenant.GetGeneration() != c.GetTenantGeneration() {
 		return reject(command.Stale)
 	}
-	t.Proposal = s.key[:]
+	t.Proposal = append([]byte(nil), s.key[:]...) // a slice of s.key would put all of s on the heap
 	s.PutOpaque([32]byte(c.GetHash()), t)
 	return command.Result{}, nil
 }

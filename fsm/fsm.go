@@ -183,6 +183,7 @@ func apply(v *state.View, index, term uint64, entry []byte) (*state.View, []comm
 	}
 	b := state.NewBatch(v)
 	defer b.Close()
+	b.Expect(len(entry) + len(entry)/2)
 	advance(b, header)
 	s := step{Batch: b, index: index}
 	results := make([]command.Result, len(commands))
@@ -239,7 +240,7 @@ func (s step) one(h command.Header, e command.Envelope, c command.Command) (comm
 		return r, err
 	}
 	s.PutAnswered(e.Key, &state.Answered{
-		Body: e.Body[:], Result: r.Append(nil), ExpiresAt: s.now + command.AnsweredFor.Milliseconds(),
+		Body: append([]byte(nil), e.Body[:]...), Result: r.Append(nil), ExpiresAt: s.now + command.AnsweredFor.Milliseconds(),
 	})
 	return r, nil
 }

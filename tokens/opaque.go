@@ -47,6 +47,14 @@ func NewOpaque(minter *Minter, shared *ClusterKeys, propose command.Propose) (*O
 	return &Opaque{minter, shared, propose}, nil
 }
 
+// proposal is all that the proposal of one token points to, in one allocation.
+type proposal struct {
+	command  command.IssueOpaque
+	token    state.OpaqueToken
+	hash     [32]byte
+	audience [2]string
+}
+
 // AppendToken makes a token for claims that were decided on v for this client and
 // tenant, waits until its row is committed, and appends the token to dst. The error
 // is command.Stale or command.EpochChanged, wrapped, when client, tenant or epoch
@@ -66,21 +74,21 @@ func (o *Opaque) AppendToken(ctx context.Context, dst []byte, v *state.View, t *
 	}
 	start := len(dst)
 	dst = appendOpaque(dst, tagKey, state.Minute(c.Expires))
-	hash := seal.Hash(hashKey, dst[start:])
 	id := o.minter.NextID()
 	grant := c.Grant
 	if grant == "" {
 		grant = id
 	}
-	result, err := o.propose(ctx, &command.IssueOpaque{
-		Hash: hash[:],
-		Token: &state.OpaqueToken{
-			Tenant: c.Tenant, Id: id, ClientId: c.ClientID, Subject: c.Subject, Scope: c.Scope,
-			Audience: append([]string(nil), c.Audience...), IssuedAt: c.IssuedAt, ExpiresAt: c.Expires,
-			Epoch: v.Epoch(), Head: v.Head(), Grant: grant, Root: c.Root, Application: c.Application, Issuer: set.issuer,
-		},
-		ClientGeneration: client.GetGeneration(), TenantGeneration: t.GetGeneration(),
-	})
+	p := &proposal{hash: seal.Hash(hashKey, dst[start:])}
+	p.token = state.OpaqueToken{
+		Tenant: c.Tenant, Id: id, ClientId: c.ClientID, Subject: c.Subject, Scope: c.Scope,
+		Audience: append(p.audience[:0], c.Audience...), IssuedAt: c.IssuedAt, ExpiresAt: c.Expires,
+		Epoch: v.Epoch(), Head: v.Head(), Grant: grant, Root: c.Root, Application: c.Application, Issuer: set.issuer,
+	}
+	p.command = command.IssueOpaque{
+		Hash: p.hash[:], Token: &p.token, ClientGeneration: client.GetGeneration(), TenantGeneration: t.GetGeneration(),
+	}
+	result, err := o.propose(ctx, &p.command)
 	if err != nil {
 		return dst[:start], fmt.Errorf("issue an opaque token: %w", err)
 	}

@@ -51,7 +51,12 @@ type Envelope struct {
 // Encode makes the envelope of c. remember is for commands whose rows don't
 // already tell a retry from a second request.
 func Encode(c Command, key Key, body [8]byte, remember bool) ([]byte, error) {
-	out := make([]byte, envelopeSize, envelopeSize+proto.Size(c))
+	opaque, _ := c.(*IssueOpaque)
+	room := opaqueRoom
+	if opaque == nil {
+		room = proto.Size(c)
+	}
+	out := make([]byte, envelopeSize, envelopeSize+room)
 	binary.BigEndian.PutUint16(out[0:], uint16(c.Kind()))
 	out[2] = Version
 	if remember {
@@ -59,9 +64,15 @@ func Encode(c Command, key Key, body [8]byte, remember bool) ([]byte, error) {
 	}
 	copy(out[4:], key[:])
 	copy(out[20:], body[:])
-	out, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(out, c)
-	if err != nil {
-		return nil, fmt.Errorf("encode command kind %d: %w", c.Kind(), err)
+	written := false
+	if opaque != nil {
+		out, written = appendIssueOpaque(out, opaque)
+	}
+	if !written {
+		var err error
+		if out, err = (proto.MarshalOptions{Deterministic: true}).MarshalAppend(out, c); err != nil {
+			return nil, fmt.Errorf("encode command kind %d: %w", c.Kind(), err)
+		}
 	}
 	size := len(out) - envelopeSize
 	if size > MaxCommand {
@@ -141,6 +152,11 @@ func CutEnvelope(data []byte) (Envelope, []byte, error) {
 
 // Decode reads the payload.
 func (e Envelope) Decode() (Command, error) {
+	if e.Kind == KindIssueOpaque && e.Version == Version {
+		if c := parseIssueOpaque(e.Payload); c != nil {
+			return c, nil
+		}
+	}
 	c, err := New(e.Kind, e.Version)
 	if err != nil {
 		return nil, err
@@ -148,18 +164,10 @@ func (e Envelope) Decode() (Command, error) {
 	if err := (proto.UnmarshalOptions{DiscardUnknown: false}).Unmarshal(e.Payload, c); err != nil {
 		return nil, fmt.Errorf("%w: payload of kind %d: %v", ErrEntry, e.Kind, err)
 	}
-	if unknown(c) {
+	if hasUnknown(c.ProtoReflect()) {
 		return nil, fmt.Errorf("command kind %d has a field that is unknown to this binary (feature level %d): start a newer one", e.Kind, Level)
 	}
 	return c, nil
-}
-
-// unknown tells whether a command has a field that this binary doesn't know.
-func unknown(c Command) bool {
-	if i, ok := c.(*IssueOpaque); ok { // the one of which there are thousands a second: no walk
-		return len(i.ProtoReflect().GetUnknown()) != 0 || len(i.GetToken().ProtoReflect().GetUnknown()) != 0
-	}
-	return hasUnknown(c.ProtoReflect())
 }
 
 // hasUnknown looks for fields that this binary doesn't know, in records within

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
 	"github.com/minio/highwayhash"
@@ -20,6 +21,7 @@ type Batch struct {
 	txn      *iradix.Txn[any]
 	change   *owner
 	changes  []byte // the chain so far, then what was written in an encoding of our own
+	row      []byte // of the opaque token that was written last: to be used again
 	original Counters
 }
 
@@ -33,6 +35,9 @@ func NewBatch(v *View) *Batch {
 		changes: append(make([]byte, 0, 1024), v.applied.Chain[:]...),
 	}
 }
+
+// Expect makes room for about so many bytes of changes.
+func (b *Batch) Expect(size int) { b.changes = slices.Grow(b.changes, size) }
 
 // Close gives the batch up; after Commit it only frees memory.
 func (b *Batch) Close() { b.w.Close() }
@@ -202,9 +207,15 @@ func (b *Batch) PutAdminToken(hash [32]byte, t *AdminToken) {
 	b.put(storage.Key(tableAdminTokens, string(hash[:])), t)
 }
 
-// PutOpaque writes one opaque token.
+// PutOpaque writes one opaque token. Both store and chain copy its row, so that
+// one buffer is good for all.
 func (b *Batch) PutOpaque(hash [32]byte, t *OpaqueToken) {
-	b.set(opaqueKey(Minute(t.GetExpiresAt()), hash), encode(t), nil)
+	row, ok := AppendOpaque(appendOpaqueKey(b.row[:0], Minute(t.GetExpiresAt()), hash), t)
+	if !ok {
+		row = append(row[:opaqueKeySize], encode(t)...)
+	}
+	b.row = row
+	b.set(row[:opaqueKeySize:opaqueKeySize], row[opaqueKeySize:], nil)
 }
 
 // PutEvent gives e the next seq and appends it to the event log; an event with

@@ -204,8 +204,13 @@ func appendKey(dst []byte, table byte, a, b string) []byte {
 func eventKey(seq uint64) []byte { return storage.AppendUint64([]byte{tableEvents}, seq) }
 
 func opaqueKey(minute uint64, hash [32]byte) []byte {
-	key := append(make([]byte, 0, 1+8+len(hash)), tableOpaque)
-	return append(storage.AppendUint64(key, minute), hash[:]...)
+	return appendOpaqueKey(make([]byte, 0, opaqueKeySize), minute, hash)
+}
+
+const opaqueKeySize = 1 + 8 + 32
+
+func appendOpaqueKey(dst []byte, minute uint64, hash [32]byte) []byte {
+	return append(storage.AppendUint64(append(dst, tableOpaque), minute), hash[:]...)
 }
 
 func expiryKey(minute uint64, row []byte) []byte {

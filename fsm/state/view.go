@@ -284,7 +284,10 @@ func (v *View) Opaque(minute uint64, hash [32]byte) (*OpaqueToken, error) {
 		return nil, err
 	}
 	t := &OpaqueToken{}
-	if err := proto.Unmarshal(raw, t); err != nil {
+	if ParseOpaque(raw, t) {
+		return t, nil
+	}
+	if err := proto.Unmarshal(raw, t); err != nil { // which begins anew
 		return nil, fmt.Errorf("opaque token row: %w", err)
 	}
 	return t, nil
