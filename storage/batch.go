@@ -15,6 +15,8 @@ type Batch struct {
 	db     *DB
 	pebble *pebble.Batch
 	err    error // first misuse, or why it is done
+
+	indexed bool // for reads; a batch in which nothing is read needs no index
 }
 
 var (
@@ -29,7 +31,7 @@ func (d *DB) NewBatch() *Batch {
 		return &Batch{db: d, err: err}
 	}
 	defer d.guard.leave()
-	return &Batch{db: d, pebble: d.pebble.NewIndexedBatch()}
+	return &Batch{db: d, pebble: d.pebble.NewBatch()}
 }
 
 func (b *Batch) enter() error {
@@ -39,12 +41,29 @@ func (b *Batch) enter() error {
 	return b.db.enter()
 }
 
+// index makes the batch readable, once.
+func (b *Batch) index() error {
+	if b.indexed {
+		return nil
+	}
+	indexed := b.db.pebble.NewIndexedBatch()
+	if err := indexed.Apply(b.pebble, nil); err != nil {
+		return errors.Join(fmt.Errorf("index the batch: %w", err), indexed.Close())
+	}
+	old := b.pebble
+	b.pebble, b.indexed = indexed, true
+	return old.Close()
+}
+
 // Get is DB.Get over the batch.
 func (b *Batch) Get(key []byte) ([]byte, error) {
 	if err := b.enter(); err != nil {
 		return nil, err
 	}
 	defer b.db.guard.leave()
+	if err := b.index(); err != nil {
+		return nil, err
+	}
 	return b.db.get(b.pebble, key)
 }
 
@@ -54,6 +73,9 @@ func (b *Batch) Scan(lower, upper []byte, fn func(key, value []byte) error) erro
 		return err
 	}
 	defer b.db.guard.leave()
+	if err := b.index(); err != nil {
+		return err
+	}
 	return b.db.scan(b.pebble, lower, upper, fn)
 }
 
