@@ -70,6 +70,13 @@ func await(ctx context.Context, u *unit) outcome {
 // run forms entries until ctx ends; then whatever waits is refused.
 func (b *batcher) run(ctx context.Context) {
 	defer b.queue.refuse(errNotDone)
+	gather, err := newGatherer()
+	if err != nil {
+		b.node.log.Warn("entries form without a look at the network first: more syncs under load", "error", err)
+	} else {
+		b.node.wg.Go(gather.run)
+		defer gather.close()
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -87,6 +94,9 @@ func (b *batcher) run(ctx context.Context) {
 			continue
 		}
 		runtime.Gosched() // whoever is about to propose shares this entry
+		if gather != nil && b.queue.depth() > 1 {
+			gather.wait(ctx)
+		}
 		epoch := b.node.fsm.View().Epoch()
 		units := current(b.queue.pull(command.MaxCommands, command.MaxEntry-64), epoch)
 		if len(units) == 0 {
@@ -161,12 +171,13 @@ func (b *batcher) finish(units []*unit, future raft.ApplyFuture) {
 	b.node.metrics.commit.Observe(time.Since(begun).Seconds())
 	results, _ := future.Response().([]command.Result)
 	for _, u := range units {
-		if len(results) < u.count {
+		count := u.count // once it has its outcome, it may be another one
+		if len(results) < count {
 			u.done <- outcome{err: errUnknown} // this node has halted
 			continue
 		}
-		u.done <- outcome{results: results[:u.count]}
-		results = results[u.count:]
+		u.done <- outcome{results: results[:count]}
+		results = results[count:]
 	}
 }
 

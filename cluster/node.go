@@ -119,6 +119,7 @@ type Node struct {
 	forward    *forwarder
 	metrics    *metrics
 	timers     timers
+	units      units
 
 	provedAt     atomic.Int64  // progress's clock when the newest proof was asked for; 0: none
 	joinedAt     atomic.Uint64 // index of the entry that let this node in

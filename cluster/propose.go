@@ -57,8 +57,11 @@ func (n *Node) commit(ctx context.Context, tenant string, count int, envelopes [
 		epoch = n.fsm.View().Epoch()
 	}
 	changed := n.leadership.changed()
-	u := newUnit(tenant, epoch, count, envelopes)
-	out, ended := n.submit(u)
+	u := n.units.get(tenant, epoch, count, envelopes)
+	out, ended, here := n.submit(u)
+	if ended && here && out.err == nil {
+		n.units.put(u)
+	}
 	if ended && out.err == nil && n.progress.promptly(&n.timers, last(out)) {
 		return out.results, nil
 	}
@@ -91,7 +94,7 @@ func (n *Node) commit(ctx context.Context, tenant string, count int, envelopes [
 		}
 		changed = n.leadership.changed()
 		u = newUnit(tenant, epoch, count, envelopes)
-		out, ended = n.submit(u)
+		out, ended, _ = n.submit(u)
 	}
 }
 
@@ -108,14 +111,15 @@ func gone(count int) []command.Result {
 }
 
 // submit puts a unit on its way, here or to the leader, and waits a moment for its
-// outcome; false when it is still under way: await it then.
-func (n *Node) submit(u *unit) (outcome, bool) {
+// outcome; ended is false when it is still under way: await it then.
+func (n *Node) submit(u *unit) (out outcome, ended, here bool) {
 	q := n.forward.queue
-	if n.isLeader() {
+	if here = n.isLeader(); here {
 		q = n.batcher.queue
 	}
 	if !q.push(u) {
-		return outcome{err: errNotDone}, true
+		return outcome{err: errNotDone}, true, here
 	}
-	return promptly(&n.timers, u.done)
+	out, ended = promptly(&n.timers, u.done)
+	return out, ended, here
 }

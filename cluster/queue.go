@@ -43,6 +43,25 @@ func newUnit(tenant string, epoch uint64, count int, envelopes []byte) *unit {
 	return &unit{tenant: tenant, epoch: epoch, count: count, envelopes: envelopes, at: time.Now(), done: make(chan outcome, 1)}
 }
 
+// units are those whose outcome has come, to be used again. A unit that was given up,
+// or that went to another node, is never put here: somebody may still hold it.
+type units struct{ pool sync.Pool }
+
+func (p *units) get(tenant string, epoch uint64, count int, envelopes []byte) *unit {
+	u, _ := p.pool.Get().(*unit)
+	if u == nil {
+		return newUnit(tenant, epoch, count, envelopes)
+	}
+	u.tenant, u.epoch, u.count, u.envelopes, u.at = tenant, epoch, count, envelopes, time.Now()
+	u.state.Store(unitQueued)
+	return u
+}
+
+func (p *units) put(u *unit) {
+	u.envelopes = nil
+	p.pool.Put(u)
+}
+
 // take claims the unit for an entry; false when its caller has given it up.
 func (u *unit) take() bool { return u.state.CompareAndSwap(unitQueued, unitTaken) }
 
