@@ -237,6 +237,9 @@ func (v *View) AdminToken(hash [32]byte) (*AdminToken, bool) {
 // (seconds) is covered by a revocation of that target, and by which seq. A
 // token whose head is not known (a third party's) is given head 0.
 func (v *View) Revoked(tenant, issuer, kind, target string, head uint64, iat int64) (seq uint64, revoked bool) {
+	if head >= v.Head() {
+		return 0, false // decided on all that there is: no seq is above its head
+	}
 	var buf [256]byte
 	key := appendRevocationKey(buf[:0], tenant, issuer, kind, target, classAll)
 	leaf, at, found := v.many.place(key)

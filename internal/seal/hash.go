@@ -13,6 +13,12 @@ import (
 // does not allocate. Never for what people choose: that is Passwords'.
 func Hash(key *Key, secret []byte) [32]byte {
 	digest := sha256.Sum256(secret)
+	return HashDigest(key, &digest)
+}
+
+// HashDigest is Hash for one who has the secret's SHA-256, and hashes it under more
+// than one key.
+func HashDigest(key *Key, digest *[32]byte) [32]byte {
 	return highwayhash.Sum(digest[:], key[:])
 }
 
