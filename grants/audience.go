@@ -41,3 +41,20 @@ func resourceURI(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && u.IsAbs() && !strings.Contains(s, "#")
 }
+
+// ofGrant is the audience of a token of a grant that was allowed before: what the
+// request names of it, or all of it (RFC 8707 §2.2). Where it was allowed for no
+// resource in particular, the request may name what its client may have.
+func ofGrant(in *Input, allowed []string) ([]string, error) {
+	if len(allowed) == 0 {
+		return in.Audience, nil
+	}
+	named, err := targets(in.Form, allowed)
+	if err != nil {
+		return nil, err
+	}
+	if named == nil {
+		named = allowed
+	}
+	return named, nil
+}

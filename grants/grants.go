@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/keyraft/keyraft/clients"
+	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens"
@@ -58,6 +59,20 @@ type Input struct {
 	Scope    string   // as asked; "": none
 	Audience []string // that the request names and the client may name, or the default
 	Form     Form     // for the grant's own parameters
+	Binding  Binding  // that the request proved to hold
+}
+
+// Binding names the keys that a request proved to hold; "" for none.
+type Binding struct {
+	JKT string // thumbprint of a DPoP key (RFC 9449 §6.1)
+	X5T string // of a client certificate, x5t#S256 (RFC 8705 §3.1)
+}
+
+// OneTime is a value that is used up in the same commit that starts what it allows.
+type OneTime struct {
+	Kind, ID      string
+	ExpiresAt     int64 // seconds
+	RevokeOnReuse bool  // a second use takes back what the first one gave
 }
 
 // Decision is what a grant decided. Audience, lifetime and algorithm are filled in
@@ -68,6 +83,18 @@ type Decision struct {
 	Audience    []string
 	Lifetime    int64  // seconds
 	Grant, Root string // gid and root; "": the token's own
+
+	// Authorization is who allowed it: nil where the client asks for itself. The
+	// pipeline holds it against the gate, and fills in what it decided.
+	Authorization    *state.Authorization
+	Refresh, Offline bool // a refresh token may come of it; one that outlives the session
+	Use              OneTime
+	Vouched          *state.TrustedIssuer // who vouched for the subject
+	Nonce            string               // of the ID token
+	Code             string               // of which the ID token tells the hash
+	IssuedTokenType  oauth.TokenType      // RFC 8693 §2.2.1
+	// Rotated is set by the refresh grant alone: the family goes on.
+	Rotated *rotation
 }
 
 // Request is one token request.
@@ -76,6 +103,7 @@ type Request struct {
 	GrantType   string
 	Scope       string
 	Form        Form
+	Binding     Binding
 }
 
 // Answer is a granted token. Its Token buffer is the caller's and may be reused;
@@ -84,9 +112,14 @@ type Answer struct {
 	Token     []byte // the access token
 	ExpiresIn int64  // seconds
 	Scope     string
+
+	Refresh, ID     []byte // tokens; empty: none
+	DPoP            bool   // token_type is DPoP
+	IssuedTokenType oauth.TokenType
+	Details         []byte // authorization_details, JSON
 }
 
-// Config of the pipeline. Observe and Grants are optional.
+// Config of the pipeline. Observe, Locked and Grants are optional.
 type Config struct {
 	Clients *clients.Authenticator
 	Keys    *tokens.SigningKeys
@@ -94,7 +127,15 @@ type Config struct {
 	Opaque  *tokens.Opaque
 	View    func(ctx context.Context, f state.Freshness) (*state.View, error)
 	Now     func() time.Time
-	Grants  []Grant // nil: All()
+	Grants  []Grant // nil: All of this configuration
+	Propose command.Propose
+	Refresh *tokens.RefreshTokens
+	Boxes   *tokens.Boxes // of KeyCode
+	// Locked tells whether too many wrong proofs have locked the account for now.
+	Locked func(v *state.View, tenant, user string) (bool, error)
+	// Absent tells the error of a row that is not there from that of a store that is
+	// damaged or closed.
+	Absent func(error) bool
 	// Observe is told of each request: the grant ("" when unknown) and "ok" or the
 	// code of the refusal. It must not block.
 	Observe func(grant oauth.GrantType, result string)
@@ -104,5 +145,10 @@ func (c *Config) check() error {
 	if c.Clients == nil || c.Keys == nil || c.Minter == nil || c.Opaque == nil || c.View == nil || c.Now == nil {
 		return errors.New("grants: Config needs Clients, Keys, Minter, Opaque, View and Now")
 	}
+	if c.Propose == nil || c.Refresh == nil || c.Boxes == nil || c.Absent == nil {
+		return errors.New("grants: Config needs Propose, Refresh, Boxes and Absent")
+	}
 	return nil
 }
+
+func (c *Config) absent(err error) bool { return err != nil && c.Absent(err) }

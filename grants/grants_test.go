@@ -109,7 +109,7 @@ func (w watched) Authorize(ctx context.Context, in *Input, out *Decision) error 
 // registered for it. A new grant is in All, so it is in here.
 func TestEveryGrantPassesTheGate(t *testing.T) {
 	t.Parallel()
-	for _, g := range All() {
+	for _, g := range All(&Config{}) {
 		tenant := &state.Tenant{Id: "default"}
 		client := &state.Client{Tenant: "default", Id: "a", GrantTypes: []string{string(g.Type())}}
 		others := &state.Client{Tenant: "default", Id: "a", GrantTypes: []string{"another"}}
@@ -145,7 +145,7 @@ func TestNewRefusesAGrantTwice(t *testing.T) {
 	if _, err := New(Config{}); err == nil {
 		t.Error("a pipeline of nothing was made")
 	}
-	if len(Types()) != len(All()) {
-		t.Errorf("%d types of %d grants", len(Types()), len(All()))
+	if len(Types()) != len(All(&Config{})) {
+		t.Errorf("%d types of %d grants", len(Types()), len(All(&Config{})))
 	}
 }

@@ -3,16 +3,18 @@ package grants
 import "github.com/keyraft/keyraft/internal/oauth"
 
 // All are the grants that the token endpoint serves: one line each.
-func All() []Grant {
+func All(cfg *Config) []Grant {
 	return []Grant{
 		clientCredentials{},
+		authorizationCode{cfg.Boxes},
+		refreshToken{cfg.Refresh, cfg.absent},
 	}
 }
 
 // Types are the values of grant_type that All serves, for discovery and for the
 // rules of registration.
 func Types() []oauth.GrantType {
-	all := All()
+	all := All(&Config{})
 	types := make([]oauth.GrantType, len(all))
 	for i, g := range all {
 		types[i] = g.Type()

@@ -27,6 +27,7 @@ type exchange struct {
 	claims tokens.Claims
 	one    [1]string // the default audience
 	proof  clients.Proof
+	seen   command.Decided
 }
 
 // New checks the configuration and the list of grants.
@@ -35,7 +36,7 @@ func New(cfg Config) (*Pipeline, error) {
 		return nil, err
 	}
 	if cfg.Grants == nil {
-		cfg.Grants = All()
+		cfg.Grants = All(&cfg)
 	}
 	p := &Pipeline{cfg: cfg, grants: make(map[string]Grant, len(cfg.Grants))}
 	for _, g := range cfg.Grants {
@@ -151,12 +152,18 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 		}
 		audience = x.one[:]
 	}
-	x.in = Input{View: v, Tenant: tenant, Client: client, Issuer: issuer, Scope: req.Scope, Audience: audience, Form: req.Form}
+	x.in = Input{View: v, Tenant: tenant, Client: client, Issuer: issuer, Scope: req.Scope, Audience: audience, Form: req.Form, Binding: req.Binding}
 	x.out = Decision{Audience: audience, Lifetime: tokens.Lifetime(tenant, client)}
 	if err := grant.Authorize(ctx, &x.in, &x.out); err != nil {
 		return err
 	}
+	if err := p.person(v, tenant, client, &x.out, &x.seen); err != nil {
+		return err
+	}
 	if err := p.cfg.Clients.Consume(ctx, &x.proof); err != nil {
+		return err
+	}
+	if err := p.commit(ctx, v, tenant, client, x, out); err != nil {
 		return err
 	}
 	return p.mint(ctx, v, tenant, client, x, out)

@@ -73,3 +73,9 @@ func whole(allowed []string, never func(string) bool) string {
 	}
 	return strings.Join(allowed, " ")
 }
+
+// scopeItems splits a scope that was granted.
+func scopeItems(scope string) []string { return strings.Fields(scope) }
+
+// nobody is the never of a grant that gives every scope.
+func nobody(string) bool { return false }

@@ -128,7 +128,7 @@ func (s *server) rooms() (*rooms, error) {
 	})
 	introspector, err3 := tokens.NewIntrospector(tokens.IntrospectorConfig{
 		Signing: r.signing, Shared: r.shared, Now: time.Now,
-		Absent: func(err error) bool { return errors.Is(err, storage.ErrNotFound) },
+		Absent: absent,
 	})
 	minter, err4 := tokens.NewMinter(r.signing, s.node.ID())
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
@@ -140,8 +140,10 @@ func (s *server) rooms() (*rooms, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
+	refresh, codes := tokens.NewRefreshTokens(r.shared), tokens.NewBoxes(r.shared, tokens.KeyCode)
 	pipeline, err := grants.New(grants.Config{
 		Clients: authenticator, Keys: r.signing, Minter: minter, Opaque: opaque, View: s.view, Now: time.Now, Observe: figures.token,
+		Propose: s.propose, Refresh: refresh, Boxes: codes, Absent: absent,
 	})
 	if err != nil {
 		return nil, err
@@ -188,6 +190,10 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	return r, r.show(figures)
 }
+
+// absent tells the error of a row that is not there from that of a store that is
+// damaged or closed.
+func absent(err error) bool { return errors.Is(err, storage.ErrNotFound) }
 
 // show makes the series of the rooms part of /metrics.
 func (r *rooms) show(figures *figures) error {

@@ -83,6 +83,8 @@ func build(t testing.TB, w *world) *node {
 	errs[5] = err
 	n.pipeline, errs[6] = grants.New(grants.Config{
 		Clients: auth, Keys: n.keys, Minter: minter, Opaque: opaque, View: w.View, Now: w.now,
+		Propose: n.Propose, Refresh: tokens.NewRefreshTokens(shared), Boxes: tokens.NewBoxes(shared, tokens.KeyCode),
+		Absent: func(err error) bool { return errors.Is(err, storage.ErrNotFound) },
 		Observe: func(g oauth.GrantType, result string) {
 			if g == oauth.GrantClientCredentials && result == "ok" {
 				n.granted.Add(1)
