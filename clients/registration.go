@@ -3,6 +3,7 @@ package clients
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,47 @@ type Registration struct {
 	RefreshGrace        *Seconds        `json:"refresh_grace,omitempty"` // 0: none
 	SigningAlg          string          `json:"access_token_signed_response_alg,omitempty"`
 
+	// OpenID Connect Registration §2; "" of an algorithm is that document's default.
+	ApplicationType      string   `json:"application_type,omitempty"`
+	SectorIdentifierURI  string   `json:"sector_identifier_uri,omitempty"`
+	SubjectType          string   `json:"subject_type,omitempty"`
+	IDTokenAlg           string   `json:"id_token_signed_response_alg,omitempty"` // "": RS256
+	IDTokenEncryptedAlg  string   `json:"id_token_encrypted_response_alg,omitempty"`
+	IDTokenEncryptedEnc  string   `json:"id_token_encrypted_response_enc,omitempty"`
+	UserinfoAlg          string   `json:"userinfo_signed_response_alg,omitempty"` // "": plain JSON
+	UserinfoEncryptedAlg string   `json:"userinfo_encrypted_response_alg,omitempty"`
+	UserinfoEncryptedEnc string   `json:"userinfo_encrypted_response_enc,omitempty"`
+	RequestObjectAlg     string   `json:"request_object_signing_alg,omitempty"`
+	AuthorizationAlg     string   `json:"authorization_signed_response_alg,omitempty"` // JARM
+	IntrospectionAlg     string   `json:"introspection_signed_response_alg,omitempty"` // RFC 9701
+	DefaultMaxAge        *Seconds `json:"default_max_age,omitempty"`
+	RequireAuthTime      bool     `json:"require_auth_time,omitempty"`
+	DefaultACRValues     []string `json:"default_acr_values,omitempty"`
+	InitiateLoginURI     string   `json:"initiate_login_uri,omitempty"`
+	IDTokenLifetime      *Seconds `json:"id_token_lifetime,omitempty"`
+	SkipConsent          bool     `json:"skip_consent,omitempty"`
+
+	PostLogoutRedirectURIs    []string `json:"post_logout_redirect_uris,omitempty"`
+	FrontchannelLogoutURI     string   `json:"frontchannel_logout_uri,omitempty"`
+	FrontchannelLogoutSession bool     `json:"frontchannel_logout_session_required,omitempty"`
+	BackchannelLogoutURI      string   `json:"backchannel_logout_uri,omitempty"`
+	BackchannelLogoutSession  bool     `json:"backchannel_logout_session_required,omitempty"`
+	BackchannelDelivery       string   `json:"backchannel_token_delivery_mode,omitempty"` // CIBA
+
+	RequirePKCE          bool     `json:"require_pkce,omitempty"` // always for public clients
+	RequirePAR           bool     `json:"require_pushed_authorization_requests,omitempty"`
+	RequireRequestObject bool     `json:"require_signed_request_object,omitempty"`
+	DPoPBound            bool     `json:"dpop_bound_access_tokens,omitempty"`
+	TLSBound             bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"`
+	TLSSubjectDN         string   `json:"tls_client_auth_subject_dn,omitempty"`
+	TLSSanDNS            string   `json:"tls_client_auth_san_dns,omitempty"`
+	TLSSanURI            string   `json:"tls_client_auth_san_uri,omitempty"`
+	TLSSanIP             string   `json:"tls_client_auth_san_ip,omitempty"`
+	TLSSanEmail          string   `json:"tls_client_auth_san_email,omitempty"`
+	DetailsTypes         []string `json:"authorization_details_types,omitempty"` // RFC 9396
+	RefreshRotation      *bool    `json:"refresh_token_rotation,omitempty"`      // nil: rotates
+	RefreshIdleLifetime  *Seconds `json:"refresh_token_idle_lifetime,omitempty"`
+
 	ClientURI       string   `json:"client_uri,omitempty"`
 	LogoURI         string   `json:"logo_uri,omitempty"`
 	PolicyURI       string   `json:"policy_uri,omitempty"`
@@ -55,7 +97,11 @@ type Registered struct {
 	IssuedAt   int64  `json:"client_id_issued_at"` // seconds
 	UpdatedAt  int64  `json:"updated_at"`          // seconds
 	Generation uint64 `json:"generation"`          // the ETag: give it to change just this one
-	secret     string
+	// SelfRegistered says that the client registered itself (RFC 7591).
+	SelfRegistered bool `json:"self_registered,omitempty"`
+	// Warnings say what was allowed although it is risky.
+	Warnings []string `json:"warnings,omitempty"`
+	secret   string
 }
 
 // hiddenSecret is what String and loggers see of an answer with a secret.
@@ -109,7 +155,11 @@ func FromClient(c *state.Client) *Registered {
 		grace := Seconds(c.GetRefreshGrace())
 		r.RefreshGrace = &grace
 	}
-	return &Registered{Registration: r, IssuedAt: c.GetCreatedAt() / 1000, UpdatedAt: c.GetUpdatedAt() / 1000, Generation: c.GetGeneration()}
+	r.openIDFrom(c)
+	return &Registered{
+		Registration: r, IssuedAt: c.GetCreatedAt() / 1000, UpdatedAt: c.GetUpdatedAt() / 1000, Generation: c.GetGeneration(),
+		SelfRegistered: c.GetSelfRegistered(), Warnings: warnings(c),
+	}
 }
 
 // Seconds is a duration that is written as a number of seconds, and read from that or
@@ -185,6 +235,7 @@ func (r *Registration) client(tenant string, old *state.Client, served []oauth.G
 	c.RefreshTokenLifetime, c.RefreshGrace = valueOf(d.RefreshLifetime), (*int64)(d.RefreshGrace)
 	c.Uri, c.LogoUri, c.PolicyUri, c.TosUri = d.ClientURI, d.LogoURI, d.PolicyURI, d.TosURI
 	c.Contacts, c.SoftwareId, c.SoftwareVersion = d.Contacts, d.SoftwareID, d.SoftwareVersion
+	d.openIDTo(c)
 	return c, nil
 }
 
@@ -202,5 +253,11 @@ func (r *Registration) withDefaults() Registration {
 	if d.GrantTypes == nil && d.AuthMethod != string(oauth.AuthNone) {
 		d.GrantTypes = []string{string(oauth.GrantClientCredentials)}
 	}
+	if d.ResponseTypes == nil && slices.Contains(d.GrantTypes, string(oauth.GrantAuthorizationCode)) {
+		d.ResponseTypes = []string{responseCode}
+	}
+	d.IDTokenEncryptedEnc = defaultEnc(d.IDTokenEncryptedAlg, d.IDTokenEncryptedEnc)
+	d.UserinfoEncryptedEnc = defaultEnc(d.UserinfoEncryptedAlg, d.UserinfoEncryptedEnc)
+	d.RequirePKCE = d.RequirePKCE || d.AuthMethod == string(oauth.AuthNone)
 	return d
 }

@@ -2,7 +2,6 @@ package clients
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -35,7 +34,7 @@ const (
 func (r *Registration) check(served []oauth.GrantType) error {
 	for _, rule := range []func() error{
 		r.checkID, r.checkTexts, r.checkMethod, func() error { return r.checkGrants(served) },
-		r.checkURIs, r.checkResources, r.checkTokens,
+		r.checkResponses, r.checkURIs, r.checkResources, r.checkTokens, r.checkLogout, r.checkAlgs, r.checkBinding,
 	} {
 		if err := rule(); err != nil {
 			return err
@@ -120,30 +119,12 @@ func (r *Registration) checkMethod() error {
 	return nil
 }
 
-func (r *Registration) hasJWKS() bool { return len(r.JWKS) > 0 && string(r.JWKS) != "null" }
-
-// jwks reads the public keys and returns the set in our own form: what a verifier
-// uses and nothing else.
-func (r *Registration) jwks() ([]byte, error) {
-	if !r.hasJWKS() {
-		return nil, nil
-	}
-	if len(r.JWKS) > maxJWKS {
-		return nil, bad("jwks", "at most %d bytes", maxJWKS)
-	}
-	keys, err := verify.ParseJWKS(r.JWKS)
-	if err != nil {
-		return nil, bad("jwks", "%v", err)
-	}
-	return verify.AppendJWKS(nil, keys), nil
-}
-
 func (r *Registration) checkGrants(served []oauth.GrantType) error {
 	if len(r.GrantTypes) > maxItems {
 		return bad("grant_types", "at most %d", maxItems)
 	}
 	for i, g := range r.GrantTypes {
-		if !slices.Contains(served, oauth.GrantType(g)) {
+		if !slices.Contains(served, oauth.GrantType(g)) && g != string(oauth.GrantImplicit) {
 			return bad("grant_types", "%.64q is not served here; discovery lists what is", g)
 		}
 		if slices.Contains(r.GrantTypes[:i], g) {
@@ -151,12 +132,6 @@ func (r *Registration) checkGrants(served []oauth.GrantType) error {
 		}
 		if g == string(oauth.GrantClientCredentials) && r.AuthMethod == string(oauth.AuthNone) {
 			return bad("grant_types", "client_credentials is for clients that prove who they are; choose another token_endpoint_auth_method than none")
-		}
-	}
-	code := slices.Contains(r.GrantTypes, string(oauth.GrantAuthorizationCode))
-	for _, t := range r.ResponseTypes {
-		if t != "code" || !code || len(r.ResponseTypes) > 1 {
-			return bad("response_types", "only code, together with the grant type authorization_code")
 		}
 	}
 	return nil
@@ -171,15 +146,7 @@ func (r *Registration) checkURIs() error {
 			return bad(m.field, "an http or https URL of at most %d bytes is needed", maxURI)
 		}
 	}
-	if len(r.RedirectURIs) > maxItems {
-		return bad("redirect_uris", "at most %d", maxItems)
-	}
-	for _, s := range r.RedirectURIs {
-		if !redirectable(s) {
-			return bad("redirect_uris", "%.128q must be an https URL, http on loopback, or of a private scheme with a dot (RFC 8252), without a fragment", s)
-		}
-	}
-	return nil
+	return r.checkRedirects()
 }
 
 func absolute(s string) (*url.URL, bool) {
@@ -193,21 +160,6 @@ func absolute(s string) (*url.URL, bool) {
 	}
 	u, err := url.Parse(s)
 	return u, err == nil && u.IsAbs() && u.User == nil && !strings.Contains(s, "#")
-}
-
-func redirectable(s string) bool {
-	u, ok := absolute(s)
-	if !ok {
-		return false
-	}
-	switch u.Scheme {
-	case "https":
-		return u.Host != ""
-	case "http":
-		ip := net.ParseIP(u.Hostname())
-		return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-	}
-	return strings.Contains(u.Scheme, ".")
 }
 
 // checkResources takes URIs and plain names of APIs: what may stand in aud.
@@ -236,9 +188,6 @@ func (r *Registration) checkTokens() error {
 	default:
 		return bad("access_token_format", "jwt or opaque")
 	}
-	if r.SigningAlg != "" && !slices.Contains([]string{verify.ES256, verify.EdDSA, verify.PS256, verify.RS256}, r.SigningAlg) {
-		return bad("access_token_signed_response_alg", "ES256, EdDSA, PS256 or RS256")
-	}
 	switch r.Introspection {
 	case "", introspectOwn, introspectAudience, introspectAny:
 	default:
@@ -255,6 +204,9 @@ func (r *Registration) checkTokens() error {
 		{"access_token_lifetime", r.AccessTokenLifetime, maxLifetime},
 		{"user_access_token_lifetime", r.UserTokenLifetime, maxLifetime},
 		{"refresh_token_lifetime", r.RefreshLifetime, maxRefresh},
+		{"refresh_token_idle_lifetime", r.RefreshIdleLifetime, maxRefresh},
+		{"id_token_lifetime", r.IDTokenLifetime, maxLifetime},
+		{"default_max_age", r.DefaultMaxAge, maxRefresh},
 	} {
 		if m.value != nil && (*m.value < 1 || *m.value > m.limit) {
 			return bad(m.field, "1 to %d seconds, as a number or such as \"10m\"; leave it out for the default", m.limit)

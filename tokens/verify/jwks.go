@@ -49,7 +49,7 @@ func ParseJWKS(data []byte) ([]Key, error) {
 		}
 	}
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("%w: the set holds no key that verifies ES256, ES384, EdDSA, PS256 or RS256", ErrKey)
+		return nil, fmt.Errorf("%w: %w", ErrKey, ErrNoKey)
 	}
 	if _, err := NewKeySet(keys); err != nil {
 		return nil, err

@@ -25,6 +25,9 @@ const (
 // ErrKey is wrapped by every refusal of a key or a key set.
 var ErrKey = errors.New("the key is not usable")
 
+// ErrNoKey is wrapped, beside ErrKey, where a sound key set has no key that verifies.
+var ErrNoKey = errors.New("the set holds no key that verifies ES256, ES384, EdDSA, PS256 or RS256")
+
 const (
 	minRSABits = 2048
 	maxRSABits = 8192 // beyond, one verification is an attack
