@@ -2,6 +2,7 @@ package clients
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,12 @@ type Request struct {
 	Assertion     string // client_assertion
 	AssertionType string // client_assertion_type
 
+	// Certificate is what the peer of the connection has proved to hold the key of, or
+	// what a trusted proxy says so of; nothing else of it is checked yet. Intermediates
+	// came with it.
+	Certificate   *x509.Certificate
+	Intermediates []*x509.Certificate
+
 	// Linearizable says that the view given with the request is: a refusal needs no
 	// second look.
 	Linearizable bool
@@ -30,7 +37,7 @@ type Request struct {
 // String hides the credentials.
 func (r Request) String() string { return "credentials of client " + r.ID + " " + hiddenSecret }
 
-// AuthenticatorConfig has no optional fields.
+// AuthenticatorConfig has no optional fields but ClientCAs.
 type AuthenticatorConfig struct {
 	Propose command.Propose
 	View    func(ctx context.Context, f state.Freshness) (*state.View, error)
@@ -41,6 +48,9 @@ type AuthenticatorConfig struct {
 	// TokenPath is added to the issuer for clients that are registered to name the
 	// token endpoint instead.
 	TokenPath string
+	// ClientCAs are the authorities whose certificates tls_client_auth takes, asked for
+	// by every request; nil, or nil from it: none.
+	ClientCAs func() *x509.CertPool
 }
 
 // Authenticator checks client credentials.
@@ -198,18 +208,21 @@ func (r *Request) claim() (claim, error) {
 func (a *Authenticator) proves(v *state.View, r *Request, client *state.Client, c *claim) (bool, error) {
 	var ok bool
 	var err error
-	switch c.method {
+	method := c.method
+	switch method {
 	case oauth.AuthSecretBasic, oauth.AuthSecretPost:
 		ok, err = a.cfg.Keys.check(v, client, c.secret, max(a.cfg.Now().UnixMilli(), v.Clock()))
-	case oauth.AuthPrivateKeyJWT:
+	case oauth.AuthPrivateKeyJWT, oauth.AuthSecretJWT:
 		ok, err = a.provesAssertion(v, r.Tenant, client, c.assertion)
 	case oauth.AuthNone:
-		ok = client != nil
+		if ok = client != nil; ok && r.Certificate != nil {
+			method, ok, err = a.provesCertificate(v, client, r)
+		}
 	}
 	if err != nil || !ok {
 		return false, err
 	}
 	tenant, found := v.Tenant(r.Tenant)
 	return found && !tenant.GetDisabled() && !client.GetDisabled() &&
-		client.GetAuthMethod() == string(c.method), nil // the registration's method, not the request's (TOK-09)
+		client.GetAuthMethod() == string(method), nil // the registration's method, not the request's (TOK-09)
 }

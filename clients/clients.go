@@ -5,7 +5,8 @@
 // Authenticator checks the credentials of a request, with one file a method. The
 // method is the registration's, never the request's choice.
 //
-// A secret is made here, 256 bits, and only its keyed hash is stored. A client has
+// A secret is made here, 256 bits, and only its keyed hash is stored; that of
+// client_secret_jwt is stored sealed besides. A client has
 // up to two live ones, so that a rotation needs no window. Under a caller's
 // Idempotency-Key id and secret are derived from it and a cluster key, so that a
 // retry gets the same ones and nothing is kept.
@@ -20,7 +21,8 @@
 // Registry and Authenticator are safe for concurrent use.
 //
 // Sources: RFC 6749 §2.3, RFC 7521, RFC 7523 with draft-ietf-oauth-rfc7523bis,
-// RFC 7591, RFC 7617, RFC 8707; OpenID Connect Core §9.
+// RFC 7591, RFC 7592, RFC 7617, RFC 8252, RFC 8705, RFC 8707, RFC 9700; OpenID Connect
+// Core §9, OpenID Connect Registration.
 package clients
 
 import (
@@ -39,6 +41,10 @@ type Keys struct {
 	Newest func(v *state.View) (*seal.Key, uint32, error)
 	// Version is one that hashed before.
 	Version func(v *state.View, version uint32) (*seal.Key, error)
+	// Seal and Open are those of *tokens.Boxes: for the secrets of client_secret_jwt,
+	// which are needed as they are. nil: no client is registered for that method.
+	Seal func(v *state.View, label string, plain []byte) (string, error)
+	Open func(v *state.View, label, value string) (plain []byte, ok bool, err error)
 }
 
 func (k Keys) usable() bool { return k.Newest != nil && k.Version != nil }

@@ -51,6 +51,7 @@ func (r *Registration) jwks() ([]byte, error) {
 	more := slices.ContainsFunc(set.Keys, func(k jwk) bool { return k.Use == "enc" || len(k.Chain) > 0 || slices.Contains(encryptAlgs(), k.Alg) })
 	keys, err := verify.ParseJWKS(r.JWKS)
 	switch {
+	// A certificate's key may be of any kind that TLS takes.
 	case errors.Is(err, verify.ErrNoKey) && more && !r.verifies():
 	case err != nil:
 		return nil, bad("jwks", "%v", err)

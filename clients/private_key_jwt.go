@@ -26,7 +26,8 @@ const (
 	consumedAssertion = "assertion"
 )
 
-// claimAssertion reads private_key_jwt (RFC 7523 §2.2, OpenID Connect Core §9). The
+// claimAssertion reads private_key_jwt and client_secret_jwt (RFC 7523 §2.2, OpenID
+// Connect Core §9); the algorithm tells them apart. The
 // id is the assertion's sub, hearsay until its signature is checked with the keys of
 // the client that it names.
 func (r *Request) claimAssertion() (claim, error) {
@@ -38,6 +39,10 @@ func (r *Request) claimAssertion() (claim, error) {
 	}
 	c := claim{method: oauth.AuthPrivateKeyJWT}
 	t, err := verify.Parse(r.Assertion)
+	if err != nil {
+		c.method = oauth.AuthSecretJWT
+		t, err = verify.ParseMAC(r.Assertion)
+	}
 	if err != nil {
 		c.broken = true
 		return c, nil
@@ -60,16 +65,12 @@ func assertionType(typ string) bool {
 // the issuer identifier and nothing else (rfc7523bis; JWT-19), or the token endpoint
 // where the client is registered for that.
 func (a *Authenticator) provesAssertion(v *state.View, tenant string, client *state.Client, t *verify.Token) (bool, error) {
-	if client == nil || len(client.GetJwks()) == 0 {
-		return false, nil
+	verifies := a.verifiesSignature
+	if t.Header.Alg == verify.HS256 {
+		verifies = a.verifiesMAC
 	}
-	set, err := a.keySet(client)
-	if err != nil {
+	if ok, err := verifies(v, client, t); err != nil || !ok {
 		return false, err
-	}
-	key, ok := set.Lookup(t.Header.KeyID)
-	if !ok || client.GetAssertionAlg() != "" && client.GetAssertionAlg() != key.Alg || t.Verify(key) != nil {
-		return false, nil
 	}
 	issuer, err := a.cfg.Issuer(v, tenant)
 	if err != nil {
@@ -87,6 +88,19 @@ func (a *Authenticator) provesAssertion(v *state.View, tenant string, client *st
 	}
 	now := max(a.cfg.Now().Unix(), v.Clock()/1000)
 	return t.Check(verify.Expect{Issuer: client.GetId(), Now: now, Skew: assertionSkew, MaxLife: maxAssertionLife}) == nil, nil
+}
+
+// verifiesSignature checks an assertion of private_key_jwt with the client's keys.
+func (a *Authenticator) verifiesSignature(_ *state.View, client *state.Client, t *verify.Token) (bool, error) {
+	if len(client.GetJwks()) == 0 {
+		return false, nil
+	}
+	set, err := a.keySet(client)
+	if err != nil {
+		return false, err
+	}
+	key, ok := set.Lookup(t.Header.KeyID)
+	return ok && (client.GetAssertionAlg() == "" || client.GetAssertionAlg() == key.Alg) && t.Verify(key) == nil, nil
 }
 
 // consume uses the assertion's jti up, by a write that all nodes share, so that no

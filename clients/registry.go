@@ -52,9 +52,9 @@ func (r *Registry) Create(ctx context.Context, v *state.View, tenant string, reg
 	}
 	secret := ""
 	if hasSecret(c.GetAuthMethod()) {
-		var row *state.SecretHash
-		secret, row = m.secret(r.cfg.Now())
-		c.Secrets = []*state.SecretHash{row}
+		if secret, err = r.newSecret(v, m, c); err != nil {
+			return nil, err
+		}
 	}
 	return r.put(ctx, c, 0, secret)
 }
@@ -83,14 +83,14 @@ func (r *Registry) Update(ctx context.Context, v *state.View, tenant, id string,
 	switch {
 	case !hasSecret(c.GetAuthMethod()):
 		c.Secrets = nil
-	case len(c.GetSecrets()) == 0:
+	case !fits(c):
 		m, err := r.cfg.Keys.maker(ctx, v)
 		if err != nil {
 			return nil, err
 		}
-		var row *state.SecretHash
-		secret, row = m.secret(r.cfg.Now())
-		c.Secrets = []*state.SecretHash{row}
+		if secret, err = r.newSecret(v, m, c); err != nil {
+			return nil, err
+		}
 	}
 	return r.put(ctx, c, expect, secret)
 }
@@ -112,9 +112,11 @@ func (r *Registry) RotateSecret(ctx context.Context, v *state.View, tenant, id s
 	if err != nil {
 		return nil, err
 	}
-	secret, row := m.secret(r.cfg.Now())
 	c := proto.CloneOf(old)
-	c.Secrets = []*state.SecretHash{row}
+	secret, err := r.newSecret(v, m, c)
+	if err != nil {
+		return nil, err
+	}
 	if len(old.GetSecrets()) > 0 && keep != 0 {
 		previous := proto.CloneOf(old.GetSecrets()[0])
 		if keep > 0 {

@@ -97,26 +97,29 @@ func (r *Registration) checkMethod() error {
 	}
 	asserts := false
 	switch oauth.AuthMethod(r.AuthMethod) {
-	case oauth.AuthSecretBasic, oauth.AuthSecretPost, oauth.AuthNone:
+	case oauth.AuthSecretBasic, oauth.AuthSecretPost, oauth.AuthNone, oauth.AuthTLS, oauth.AuthSelfSignedTLS:
+	case oauth.AuthSecretJWT:
+		asserts = true
+		if r.AuthSigningAlg != "" && r.AuthSigningAlg != verify.HS256 {
+			return bad("token_endpoint_auth_signing_alg", "HS256 is the one for client_secret_jwt")
+		}
 	case oauth.AuthPrivateKeyJWT:
 		asserts = true
 		if !r.hasJWKS() {
 			return bad("jwks", "private_key_jwt needs the client's public keys")
 		}
-	case oauth.AuthSecretJWT:
-		return bad(field, "client_secret_jwt needs a secret that can be read again, and only hashes of secrets are kept; use private_key_jwt")
 	default:
 		return bad(field, "one of %s is needed", strings.Join(Methods(), ", "))
 	}
 	switch {
 	case !asserts && r.AuthSigningAlg != "":
-		return bad("token_endpoint_auth_signing_alg", "it is for private_key_jwt only; leave it out")
+		return bad("token_endpoint_auth_signing_alg", "it is for private_key_jwt and client_secret_jwt only; leave it out")
 	case !asserts && r.AudienceIsEndpoint:
-		return bad("assertion_audience_token_endpoint", "it is for private_key_jwt only; leave it out")
-	case r.AuthSigningAlg != "" && !slices.Contains(AssertionAlgs(), r.AuthSigningAlg):
+		return bad("assertion_audience_token_endpoint", "it is for private_key_jwt and client_secret_jwt only; leave it out")
+	case r.AuthMethod == string(oauth.AuthPrivateKeyJWT) && r.AuthSigningAlg != "" && !slices.Contains(AssertionAlgs(), r.AuthSigningAlg):
 		return bad("token_endpoint_auth_signing_alg", "one of %s is needed", strings.Join(AssertionAlgs(), ", "))
 	}
-	return nil
+	return r.checkCertificates()
 }
 
 func (r *Registration) checkGrants(served []oauth.GrantType) error {
@@ -217,7 +220,10 @@ func (r *Registration) checkTokens() error {
 
 // Methods are the client authentication methods that are served.
 func Methods() []string {
-	return []string{string(oauth.AuthSecretBasic), string(oauth.AuthSecretPost), string(oauth.AuthPrivateKeyJWT), string(oauth.AuthNone)}
+	return []string{
+		string(oauth.AuthSecretBasic), string(oauth.AuthSecretPost), string(oauth.AuthSecretJWT), string(oauth.AuthPrivateKeyJWT),
+		string(oauth.AuthTLS), string(oauth.AuthSelfSignedTLS), string(oauth.AuthNone),
+	}
 }
 
 // AssertionAlgs are the algorithms that client assertions may be signed with.

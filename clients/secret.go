@@ -21,7 +21,7 @@ const maxSecrets = 2
 // hasSecret tells whether clients of this method authenticate by a secret.
 func hasSecret(method string) bool {
 	switch oauth.AuthMethod(method) {
-	case oauth.AuthSecretBasic, oauth.AuthSecretPost:
+	case oauth.AuthSecretBasic, oauth.AuthSecretPost, oauth.AuthSecretJWT:
 		return true
 	}
 	return false
