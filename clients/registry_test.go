@@ -2,10 +2,12 @@ package clients_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ type kit struct {
 	*world
 	registry *clients.Registry
 	auth     *clients.Authenticator
+	cas      *atomic.Pointer[x509.CertPool] // what tls_client_auth trusts
 }
 
 func newKit(t testing.TB) *kit {
@@ -34,6 +37,9 @@ func newKit(t testing.TB) *kit {
 			return shared.Version(v, tokens.KeyHash, version)
 		},
 	}
+	boxes := tokens.NewBoxes(shared, tokens.KeyCode)
+	keys.Seal, keys.Open = boxes.Seal, boxes.Open
+	cas := new(atomic.Pointer[x509.CertPool])
 	registry, err := clients.NewRegistry(clients.RegistryConfig{
 		Propose: w.Propose, View: w.View, Keys: keys, Now: w.now, Grants: []oauth.GrantType{oauth.GrantClientCredentials},
 	})
@@ -43,11 +49,12 @@ func newKit(t testing.TB) *kit {
 	signing := tokens.NewSigningKeys(w.ring)
 	auth, err := clients.NewAuthenticator(clients.AuthenticatorConfig{
 		Propose: w.Propose, View: w.View, Keys: keys, Now: w.now, Issuer: signing.Issuer, TokenPath: "/oauth2/token",
+		ClientCAs: cas.Load,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &kit{w, registry, auth}
+	return &kit{w, registry, auth, cas}
 }
 
 func (k *kit) create(t testing.TB, r clients.Registration) *clients.Registered {

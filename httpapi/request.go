@@ -17,6 +17,7 @@ import (
 // request is what the server knows of one request beside fasthttp's own. Pooled,
 // unless someone took a channel from its context and so may still hold it.
 type request struct {
+	certs    *ClientCerts
 	facts    facts
 	match    match
 	query    []byte

@@ -23,6 +23,7 @@ const (
 // handle serves one request. Zero allocations of its own on the way to Serve.
 func (s *Server) handle(c *fasthttp.RequestCtx) {
 	r := s.pool.Get().(*request)
+	r.certs = s.cfg.ClientCerts
 	c.SetUserValue(requestKey{}, r)
 	defer s.finish(c, r)
 	s.serve(c, r)

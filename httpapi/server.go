@@ -75,6 +75,8 @@ type Config struct {
 	Limits    Limits
 	// TLS, when set, is served; TLS 1.2 is the least, without HTTP/2.
 	TLS *tls.Config
+	// ClientCerts says where certificates of clients come from; nil: there are none.
+	ClientCerts *ClientCerts
 	// Logger gets internal errors and panics with their request id; nil discards.
 	Logger *slog.Logger
 	// Observe, when set, is told of each answered request. It must not block.

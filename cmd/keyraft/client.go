@@ -40,7 +40,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.file, "file", "", "JSON file with the client's members (- for standard input); flags win over it")
 	fl.StringVar(&f.name, "name", "", "name for people (client_name)")
 	fl.StringVar(&f.scope, "scope", "", "scopes that it may ask for, separated by spaces")
-	fl.StringVar(&f.authMethod, "auth-method", "", "client_secret_basic, client_secret_post, private_key_jwt or none (token_endpoint_auth_method)")
+	fl.StringVar(&f.authMethod, "auth-method", "", "client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt, tls_client_auth, self_signed_tls_client_auth or none (token_endpoint_auth_method)")
 	fl.StringVar(&f.jwksFile, "jwks-file", "", "file with its public keys, for private_key_jwt (jwks)")
 	fl.StringVar(&f.tokenFormat, "token-format", "", "jwt or opaque (access_token_format)")
 	fl.StringVar(&f.tokenLifetime, "token-lifetime", "", "lifetime of its access tokens, as 10m or in seconds (access_token_lifetime)")

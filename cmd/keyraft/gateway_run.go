@@ -29,7 +29,7 @@ func runGateway(ctx context.Context, cfg config.Gateway, _ config.Settings, io c
 	if err != nil {
 		return err
 	}
-	serverConfig, err := serverTLS(&config.Config{TLS: cfg.TLS})
+	serverConfig, err := serverTLS(&config.Config{TLS: config.ServerTLS{CertFile: cfg.TLS.CertFile, KeyFile: cfg.TLS.KeyFile}})
 	if err != nil {
 		return err
 	}

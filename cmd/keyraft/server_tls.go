@@ -22,6 +22,16 @@ import (
 
 // serverTLS is the API's TLS; nil for plain HTTP.
 func serverTLS(cfg *config.Config) (*tls.Config, error) {
+	conf, err := certificateTLS(cfg)
+	if conf != nil && cfg.TLS.AsksClients() {
+		// Whose certificate is good for what is judged by each request (clients), so
+		// nothing is verified here but that the peer holds the key.
+		conf.ClientAuth = tls.RequestClientCert
+	}
+	return conf, err
+}
+
+func certificateTLS(cfg *config.Config) (*tls.Config, error) {
 	switch {
 	case cfg.TLS.On():
 		files := &certFiles{cert: cfg.TLS.CertFile, key: cfg.TLS.KeyFile}

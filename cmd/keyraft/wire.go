@@ -119,9 +119,17 @@ func (s *server) rooms() (*rooms, error) {
 			return r.shared.Version(v, tokens.KeyHash, version)
 		},
 	}
+	boxes := tokens.NewBoxes(r.shared, tokens.KeyCode)
+	hashes.Seal, hashes.Open = boxes.Seal, boxes.Open
+	authorities, err1 := newClientCAs(s.cfg.TLS.ClientCAFile, s.log)
+	certs, err2 := clientCerts(&s.cfg)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
 	figures := newFigures(grants.Types())
 	authenticator, err1 := clients.NewAuthenticator(clients.AuthenticatorConfig{
 		Propose: s.propose, View: s.view, Keys: hashes, Now: time.Now, Issuer: r.signing.Issuer, TokenPath: oauthapi.TokenPath,
+		ClientCAs: authorities.get,
 	})
 	registry, err2 := clients.NewRegistry(clients.RegistryConfig{
 		Propose: s.propose, View: s.view, Keys: hashes, Now: time.Now, Grants: grants.Types(),
@@ -150,7 +158,7 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	oauthRoutes, err := oauthapi.Routes(oauthapi.Deps{
 		Pipeline: pipeline, Clients: authenticator, Keys: r.signing, Introspector: introspector, Revoker: revoker,
-		View: s.view, Grants: grants.Types(), Bearer: r.bearer, JWKSCache: s.cfg.Keys.JWKSMaxAge,
+		View: s.view, Grants: grants.Types(), Bearer: r.bearer, JWKSCache: s.cfg.Keys.JWKSMaxAge, ClientCerts: certs != nil,
 	})
 	if err != nil {
 		return nil, err
@@ -179,7 +187,7 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	r.routes = slices.Concat(oauthRoutes, adminRoutes, gatewayRoutes, opsapi.Routes(ops, s.cfg.Dev))
 	r.http, err = httpapi.New(httpapi.Config{
-		Routes: r.routes, View: s.view, Fresh: s.node.Fresh, Translate: translate, TLS: s.tls, Logger: s.log, Observe: figures.request, Access: s.access, Logs: s.logs,
+		Routes: r.routes, View: s.view, Fresh: s.node.Fresh, Translate: translate, TLS: s.tls, ClientCerts: certs, Logger: s.log, Observe: figures.request, Access: s.access, Logs: s.logs,
 		Limits: httpapi.Limits{
 			Body: int(s.cfg.Limits.Body), Headers: int(s.cfg.Limits.Header), ReadTimeout: s.cfg.Limits.ReadTimeout,
 			IdleTimeout: s.cfg.Limits.IdleTimeout, Connections: s.cfg.Limits.Concurrency, PerIP: s.cfg.Limits.ConnsPerIP,

@@ -53,6 +53,9 @@ type Deps struct {
 	// JWKSCache is how long answers of JWKS and discovery may be cached; 0: five
 	// minutes. The key job must know the same one.
 	JWKSCache time.Duration
+	// ClientCerts says that certificates of clients reach this server, so that
+	// discovery names the methods that need them.
+	ClientCerts bool
 }
 
 // Routes are the endpoints' lines of the routing table.
@@ -84,7 +87,9 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 
 // credentials gathers what a request holds to prove who its client is.
 func credentials(c *fasthttp.RequestCtx, form *httpapi.Values) clients.Request {
+	cert, chain := httpapi.ClientCertificate(c)
 	return clients.Request{
+		Certificate: cert, Intermediates: chain,
 		Tenant:        httpapi.Tenant(c),
 		Authorization: c.Request.Header.Peek(fasthttp.HeaderAuthorization),
 		ID:            form.Get("client_id"),

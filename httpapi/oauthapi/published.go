@@ -2,6 +2,7 @@ package oauthapi
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 // published answers what anyone may read: JWKS and discovery.
@@ -20,11 +22,12 @@ type published struct {
 	view   func(ctx context.Context, f state.Freshness) (*state.View, error)
 	grants []oauth.GrantType
 	cache  string
+	certs  bool // certificates of clients reach this server
 }
 
 func newPublished(d *Deps) *published {
 	seconds := strconv.FormatInt(int64(d.JWKSCache/time.Second), 10)
-	return &published{keys: d.Keys, view: d.View, grants: d.Grants, cache: "public, max-age=" + seconds}
+	return &published{keys: d.Keys, view: d.View, grants: d.Grants, cache: "public, max-age=" + seconds, certs: d.ClientCerts}
 }
 
 // tenant finds the tenant that is asked for; one that is unknown here is looked for
@@ -94,8 +97,13 @@ func (p *published) metadata(c *fasthttp.RequestCtx, v *state.View) error {
 	if err != nil {
 		return err
 	}
+	methods := clients.Methods()
+	if !p.certs {
+		methods = slices.DeleteFunc(methods, func(m string) bool { return m == string(oauth.AuthTLS) || m == string(oauth.AuthSelfSignedTLS) })
+	}
+	algs := append(clients.AssertionAlgs(), verify.HS256)
 	var proved []string // what proves who the caller is
-	for _, m := range clients.Methods() {
+	for _, m := range methods {
 		if m != string(oauth.AuthNone) {
 			proved = append(proved, m)
 		}
@@ -104,9 +112,9 @@ func (p *published) metadata(c *fasthttp.RequestCtx, v *state.View) error {
 	return httpapi.JSON(c, fasthttp.StatusOK, &metadata{
 		Issuer: issuer, Token: issuer + TokenPath, Introspect: issuer + IntrospectPath, Revoke: issuer + RevokePath, JWKS: issuer + JWKSPath,
 		Grants: p.grants, ResponseTypes: []string{},
-		Methods: clients.Methods(), AssertionAlgs: clients.AssertionAlgs(),
-		IntrospectMethods: append(proved, "Bearer"), IntrospectAlgs: clients.AssertionAlgs(),
-		RevokeMethods: clients.Methods(), RevokeAlgs: clients.AssertionAlgs(),
+		Methods: methods, AssertionAlgs: algs,
+		IntrospectMethods: append(proved, "Bearer"), IntrospectAlgs: algs,
+		RevokeMethods: methods, RevokeAlgs: algs,
 		SubjectTypes: []string{"public"}, IDTokenAlgs: tokens.Algs(),
 		AccessTokenFormats: []string{"jwt", "opaque"},
 	})

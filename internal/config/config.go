@@ -57,13 +57,14 @@ type Config struct {
 
 	OutboundAllow []string `key:"outbound_allow" help:"Networks (CIDR) that outgoing calls may reach besides public addresses. Link-local ones never; with dev, loopback always."`
 
-	TLS     TLS     `key:"tls" help:"Certificate of the API."`
-	Seal    Seal    `key:"seal" help:"Where the sealing key comes from, at most one of them: what protects keys and secrets at rest. With none, a key is made in the data folder, and a joining node gets it from the cluster."`
-	Tokens  Tokens  `key:"tokens" help:"Defaults for clients that say nothing themselves."`
-	Keys    Keys    `key:"keys" help:"Signing keys."`
-	Limits  Limits  `key:"limits" help:"What one API listener accepts."`
-	Storage Storage `key:"storage" help:"The data folder."`
-	Raft    Raft    `key:"raft" help:"Consensus. The defaults suit a local network; across regions, raise both timeouts on every node."`
+	TLS     ServerTLS `key:"tls" help:"Certificate of the API, and those of its clients."`
+	Proxy   Proxy     `key:"proxy" help:"TLS proxies in front of the API."`
+	Seal    Seal      `key:"seal" help:"Where the sealing key comes from, at most one of them: what protects keys and secrets at rest. With none, a key is made in the data folder, and a joining node gets it from the cluster."`
+	Tokens  Tokens    `key:"tokens" help:"Defaults for clients that say nothing themselves."`
+	Keys    Keys      `key:"keys" help:"Signing keys."`
+	Limits  Limits    `key:"limits" help:"What one API listener accepts."`
+	Storage Storage   `key:"storage" help:"The data folder."`
+	Raft    Raft      `key:"raft" help:"Consensus. The defaults suit a local network; across regions, raise both timeouts on every node."`
 }
 
 // TLS names the certificate of a listener, PEM files.
@@ -74,6 +75,26 @@ type TLS struct {
 
 // On reports whether a certificate is configured.
 func (t TLS) On() bool { return t.CertFile != "" || t.KeyFile != "" }
+
+// ServerTLS is the TLS of the API: its certificate, and those of its clients (RFC 8705).
+type ServerTLS struct {
+	CertFile          string `key:"cert_file" help:"PEM file with the certificate of the listener and its chain."`
+	KeyFile           string `key:"key_file" help:"PEM file with the private key of that certificate."`
+	ClientCAFile      string `key:"client_ca_file" help:"PEM file with the authorities whose certificates prove a client by tls_client_auth; read again when it changes. It makes the listener ask for certificates."`
+	RequestClientCert bool   `key:"request_client_cert" help:"Ask for client certificates without an authority: for self_signed_tls_client_auth and for tokens that are bound to a certificate."`
+}
+
+// On reports whether a certificate is configured.
+func (t ServerTLS) On() bool { return t.CertFile != "" || t.KeyFile != "" }
+
+// AsksClients reports whether clients are asked for a certificate.
+func (t ServerTLS) AsksClients() bool { return t.RequestClientCert || t.ClientCAFile != "" }
+
+// Proxy says which peers are TLS proxies and so may speak for their clients.
+type Proxy struct {
+	Trusted          []string `key:"trusted" help:"Networks (CIDR) of the proxies. What other peers say in their name is not read."`
+	ClientCertHeader string   `key:"client_cert_header" help:"Header in which a trusted proxy names the client's certificate, such as Client-Cert (RFC 9440); the proxy must take away what clients send under this name. Empty: none is read."`
+}
 
 // Seal says where the sealing key comes from; at most one field is set.
 type Seal struct {

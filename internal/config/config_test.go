@@ -234,6 +234,12 @@ func TestServerRules(t *testing.T) {
 		{"a key that signs before all have seen it", map[string]string{"keys-publication-lead": "10m"}, "keys.publication_lead"},
 		{"rotation faster than publication", map[string]string{"keys-rotation-period": "30m"}, "keys.rotation_period"},
 		{"a network that is none", map[string]string{"outbound-allow": "10.0.0.1"}, "outbound_allow"},
+		{"a proxy that is no network", map[string]string{"proxy-trusted": "proxy.example"}, "proxy.trusted"},
+		{"certificates named by nobody", map[string]string{"proxy-client-cert-header": "Client-Cert"}, "proxy.trusted"},
+		{"a header with an underscore", map[string]string{"proxy-trusted": "10.0.0.1/32", "proxy-client-cert-header": "client_cert"}, "proxy.client_cert_header"},
+		{"certificates from a proxy", map[string]string{"proxy-trusted": "10.0.0.1/32", "proxy-client-cert-header": "Client-Cert"}, ""},
+		{"client certificates without TLS", map[string]string{"tls-client-ca-file": "a"}, "tls.cert_file"},
+		{"client certificates", map[string]string{"tls-cert-file": "a", "tls-key-file": "b", "tls-request-client-cert": "true"}, ""},
 		{"an empty data folder", map[string]string{"data-dir": ""}, "data_dir"},
 	}
 	for _, tt := range tests {

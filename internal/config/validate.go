@@ -19,6 +19,9 @@ const freePort = "127.0.0.1:0"
 
 // nodeID is what a node or gateway may be called: it stands in URLs, file names
 // and certificates.
+// headerName leaves out the underscore, which servers and proxies turn into a dash.
+var headerName = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+
 var nodeID = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
 // envName is a name that a shell can set.
@@ -84,7 +87,8 @@ func (c Config) Validate() error {
 	c.validateIssuer(k)
 	c.validateStart(k)
 	c.validateAddresses(k)
-	k.tls(c.TLS)
+	k.tls(TLS{c.TLS.CertFile, c.TLS.KeyFile})
+	c.validateProxy(k)
 	c.validateSeal(k)
 	c.validateTimes(k)
 	for i, network := range c.OutboundAllow {
@@ -93,6 +97,25 @@ func (c Config) Validate() error {
 		}
 	}
 	return k.err()
+}
+
+// validateProxy checks who may speak for clients, and whether clients can.
+func (c Config) validateProxy(k *checker) {
+	for i, network := range c.Proxy.Trusted {
+		if _, err := netip.ParsePrefix(network); err != nil {
+			k.fail("proxy.trusted", fmt.Sprintf("item %d, %q, is not a network", i+1, show(network)), "write it as 10.0.0.5/32 or fd00::/8")
+		}
+	}
+	header := c.Proxy.ClientCertHeader
+	if header != "" && !headerName.MatchString(header) {
+		k.fail("proxy.client_cert_header", fmt.Sprintf("%q is not the name of a header", show(header)), "use letters, digits and dashes, such as Client-Cert")
+	}
+	if header != "" && len(c.Proxy.Trusted) == 0 {
+		k.fail("proxy.trusted", "is missing although proxy.client_cert_header is set", "list the proxies' networks: nobody else is believed", "proxy.client_cert_header")
+	}
+	if c.TLS.AsksClients() && !c.TLS.On() && !c.DevTLS {
+		k.fail("tls.cert_file", "is missing although clients are to be asked for certificates, which takes TLS", "set tls.cert_file and tls.key_file, or proxy.trusted and proxy.client_cert_header where a proxy ends TLS")
+	}
 }
 
 // Warnings are settings that work and are likely not meant, one sentence each.

@@ -1,0 +1,116 @@
+package httpapi
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// ClientCerts says where the certificate of a client comes from: from the connection,
+// or from a proxy that has ended TLS. Immutable.
+type ClientCerts struct {
+	// Trusted are the networks of proxies. From all others Header is not read.
+	Trusted []netip.Prefix
+	// Header names the certificate of the proxy's client, as RFC 9440 §2.2 writes it or
+	// as percent-encoded PEM; its chain comes in Header with "-Chain" added. "": none.
+	Header string
+}
+
+const (
+	maxCertHeader = 12 << 10 // bytes
+	maxChain      = 5
+)
+
+// ClientCertificate is the certificate of the client of this request, and the others of
+// its chain. That the client holds its key is proved, by the handshake or by a proxy's
+// word; its names and authorities are for the caller to judge. nil for none, and for
+// what a proxy has garbled or sent twice.
+func ClientCertificate(c *fasthttp.RequestCtx) (cert *x509.Certificate, chain []*x509.Certificate) {
+	r := of(c)
+	if r == nil || r.certs == nil {
+		return nil, nil
+	}
+	if r.certs.Header != "" && r.certs.trusts(c) {
+		return r.certs.fromHeader(c) // the connection's certificate is the proxy's own
+	}
+	state := c.TLSConnectionState()
+	if state == nil || len(state.PeerCertificates) == 0 {
+		return nil, nil
+	}
+	return state.PeerCertificates[0], state.PeerCertificates[1:min(len(state.PeerCertificates), maxChain)]
+}
+
+func (p *ClientCerts) trusts(c *fasthttp.RequestCtx) bool {
+	peer, ok := netip.AddrFromSlice(c.RemoteIP())
+	if !ok {
+		return false
+	}
+	peer = peer.Unmap()
+	for _, network := range p.Trusted {
+		if network.Contains(peer) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *ClientCerts) fromHeader(c *fasthttp.RequestCtx) (*x509.Certificate, []*x509.Certificate) {
+	values := c.Request.Header.PeekAll(p.Header)
+	if len(values) != 1 {
+		return nil, nil
+	}
+	cert := parseCertHeader(string(values[0]))
+	if cert == nil {
+		return nil, nil
+	}
+	var chain []*x509.Certificate
+	for _, value := range c.Request.Header.PeekAll(p.Header + "-Chain") {
+		for item := range strings.SplitSeq(string(value), ",") {
+			next := parseCertHeader(strings.Trim(item, " \t"))
+			if next == nil || len(chain) == maxChain {
+				return nil, nil
+			}
+			chain = append(chain, next)
+		}
+	}
+	return cert, chain
+}
+
+// parseCertHeader reads a byte sequence of structured fields (RFC 8941 §3.3.5) that is
+// one certificate, or percent-encoded PEM of one. nil for anything else.
+func parseCertHeader(value string) *x509.Certificate {
+	if len(value) > maxCertHeader {
+		return nil
+	}
+	var der []byte
+	if strings.HasPrefix(value, "-----BEGIN") {
+		text, err := url.PathUnescape(value)
+		if err != nil {
+			return nil
+		}
+		block, rest := pem.Decode([]byte(text))
+		if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+			return nil
+		}
+		der = block.Bytes
+	} else {
+		if len(value) < 2 || value[0] != ':' || value[len(value)-1] != ':' || strings.ContainsAny(value, "\r\n") {
+			return nil
+		}
+		var err error
+		if der, err = base64.StdEncoding.Strict().DecodeString(value[1 : len(value)-1]); err != nil {
+			return nil
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil
+	}
+	return cert
+}

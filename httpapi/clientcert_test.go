@@ -1,0 +1,120 @@
+package httpapi_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/pem"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/httpapi"
+)
+
+// showsCert answers with the serial number of the client's certificate, and how many
+// came with it.
+func showsCert() []httpapi.Route {
+	return []httpapi.Route{{Method: "GET", Path: "/cert", Read: state.Local, Serve: func(c *fasthttp.RequestCtx, _ *state.View) error {
+		cert, chain := httpapi.ClientCertificate(c)
+		if cert == nil {
+			c.SetBodyString("none")
+			return nil
+		}
+		c.SetBodyString(cert.SerialNumber.String() + strings.Repeat("+", len(chain)))
+		return nil
+	}}}
+}
+
+func askCert(t *testing.T, client *http.Client, base string, headers ...string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), "GET", base+"/cert", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Add(headers[i], headers[i+1])
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != 200 {
+		return resp.Status
+	}
+	return string(body)
+}
+
+// TestWhoMayNameAClientsCertificate (POP-11).
+func TestWhoMayNameAClientsCertificate(t *testing.T) {
+	t.Parallel()
+	pair, _ := selfSigned(t)
+	named := ":" + base64.StdEncoding.EncodeToString(pair.Certificate[0]) + ":"
+	text := url.PathEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})))
+	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	others := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	client := &http.Client{Timeout: 5 * time.Second}
+	defer client.CloseIdleConnections()
+	for _, tt := range []struct {
+		name    string
+		certs   *httpapi.ClientCerts
+		headers []string
+		want    string
+	}{
+		{"a trusted proxy", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", named}, "1"},
+		{"another case", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"CLIENT-CERT", named}, "1"},
+		{"its chain", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", named, "Client-Cert-Chain", named + ", " + named}, "1++"},
+		{"percent-encoded PEM", &httpapi.ClientCerts{Trusted: loopback, Header: "Ssl-Client-Cert"}, []string{"Ssl-Client-Cert", text}, "1"},
+		{"no proxies", nil, []string{"Client-Cert", named}, "none"},
+		{"TLS only", &httpapi.ClientCerts{}, []string{"Client-Cert", named}, "none"},
+		{"from elsewhere", &httpapi.ClientCerts{Trusted: others, Header: "Client-Cert"}, []string{"Client-Cert", named}, "none"},
+		{"from elsewhere by a forged hop", &httpapi.ClientCerts{Trusted: others, Header: "Client-Cert"}, []string{"Client-Cert", named, "X-Forwarded-For", "192.0.2.1", "Forwarded", "for=192.0.2.1"}, "none"},
+		{"other headers", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"X-Client-Cert", named, "X-Forwarded-Client-Cert", named}, "none"},
+		{"an underscore", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client_Cert", named}, "400 Bad Request"},
+		{"twice", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", named, "Client-Cert", named}, "none"},
+		{"two in one", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", named + ", " + named}, "none"},
+		{"no certificate", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", ":AAAA:"}, "none"},
+		{"a broken chain", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", named, "Client-Cert-Chain", ":AAAA:"}, "none"},
+	} {
+		s := start(t, httpapi.Config{Routes: showsCert(), ClientCerts: tt.certs})
+		if got := askCert(t, client, "http://"+s.addr, tt.headers...); got != tt.want {
+			t.Errorf("POP-11: %s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestTheConnectionsCertificate: it is taken from the handshake where no proxy speaks.
+func TestTheConnectionsCertificate(t *testing.T) {
+	t.Parallel()
+	pair, pool := selfSigned(t)
+	for _, tt := range []struct {
+		name  string
+		certs *httpapi.ClientCerts
+		shows []tls.Certificate
+		want  string
+	}{
+		{"shown", &httpapi.ClientCerts{}, []tls.Certificate{pair}, "1"},
+		{"not shown", &httpapi.ClientCerts{}, nil, "none"},
+		{"not looked at", nil, []tls.Certificate{pair}, "none"},
+		{"the proxy's own", &httpapi.ClientCerts{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Header: "Client-Cert"}, []tls.Certificate{pair}, "none"},
+	} {
+		s := start(t, httpapi.Config{Routes: showsCert(), ClientCerts: tt.certs, TLS: &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}})
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: tt.shows, MinVersion: tls.VersionTLS12}}
+		if got := askCert(t, &http.Client{Timeout: 5 * time.Second, Transport: transport}, "https://"+s.addr); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+		transport.CloseIdleConnections()
+	}
+}
