@@ -11,6 +11,9 @@ import (
 // maxTargets bounds the resources and audiences of one request.
 const maxTargets = 16
 
+// Targets is targets for the authorization endpoint.
+func Targets(form Form, registered []string) ([]string, error) { return targets(form, registered) }
+
 // targets returns the audience that a request names: its resource (RFC 8707 §2) and
 // audience (RFC 8693 §2.1) parameters, each registered for the client, in order,
 // each once. Nil when it names none. The error is invalid_target.

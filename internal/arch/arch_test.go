@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 	"clients":              {"tokens/verify", "fsm/state", "fsm/command", "internal/oauth", "internal/seal"},
 	"identity":             {"fsm/state", "fsm/command", "internal/oauth", "internal/seal"},
 	"grants":               {"clients", "identity", "tokens", "tokens/verify", "fsm/state", "fsm/command", "internal/oauth", "internal/seal"},
-	"grants/authorize":     {"clients", "identity", "tokens", "tokens/verify", "fsm/state", "fsm/command", "internal/oauth", "internal/seal"},
+	"grants/authorize":     {"grants", "clients", "identity", "tokens", "tokens/verify", "fsm/state", "fsm/command", "internal/oauth", "internal/seal"},
 	"httpapi":              {"internal/oauth", "fsm/state"},
 	"httpapi/...":          {"httpapi", "grants", "grants/authorize", "clients", "identity", "keymanagers/match", "tokens", "tokens/verify", "fsm/state", "fsm/command", "gateway/wire", "cluster/member", "internal/oauth", "internal/seal"},
 	"gateway":              {"gateway/wire", "tokens/verify", "keymanagers/match", "cluster/gossip", "cluster/member"},

@@ -43,6 +43,7 @@ const (
 	ConsentRequired     Code = "consent_required"     // OpenID Connect Core §3.1.2.6
 	InvalidRequestURI   Code = "invalid_request_uri"  // OpenID Connect Core §3.1.2.6
 	InvalidRequestObj   Code = "invalid_request_object"
+	RequestNotSupported Code = "request_not_supported" // OpenID Connect Core §3.1.2.6
 
 	// OutcomeUnknown is our own: the write was proposed, and whether it was
 	// committed could not be learned in time. Ask again with the same

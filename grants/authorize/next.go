@@ -1,0 +1,250 @@
+package authorize
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/keyraft/keyraft/clients"
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/grants"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens"
+)
+
+// Step is what comes next for a request's user.
+type Step uint8
+
+// The steps.
+const (
+	Login   Step = iota + 1 // prove who you are
+	Factor                  // prove it a second time
+	Consent                 // say whether the client may
+	Done                    // answer the client
+)
+
+// Classes of authentication (acr): AAL of NIST SP 800-63B as the RFC 6711 registry has no
+// better name for a password alone.
+const (
+	ACRPassword = "urn:keyraft:acr:1fa"
+	ACRFactors  = "urn:keyraft:acr:2fa"
+)
+
+// Login is who is signed in at the browser; Session is nil for nobody.
+type Present struct {
+	Session *state.Session
+	User    *state.User
+}
+
+// FlowLifetime is how long a user may take to sign in, in seconds.
+const FlowLifetime = 3600
+
+// Next says what the user must do before the client is answered. v is at least as fresh
+// as the session and the consent that count. The error is *Failure: with prompt=none what
+// would need a page (AUT-12), or a flow that has taken too long.
+func (e *Engine) Next(v *state.View, r *state.AuthorizationRequest, who Present) (Step, error) {
+	client, ok := v.Client(r.GetTenant(), r.GetClientId())
+	if !ok || client.GetDisabled() || client.GetCreatedAt() != r.GetClientCreatedAt() || r.GetEpoch() != v.Epoch() ||
+		e.now(v) > r.GetStartedAt()+FlowLifetime {
+		return 0, &Failure{Err: oauth.InvalidRequest.With("this login has taken too long, or its client is gone; start again at the application")}
+	}
+	quiet := slices.Contains(r.GetPrompt(), "none")
+	if step, refusal := e.login(v, client, r, who); step != 0 {
+		if quiet {
+			return 0, &Failure{Err: refusal, Request: r}
+		}
+		return step, nil
+	}
+	needed, err := e.consent(v, client, r, who)
+	switch {
+	case err != nil:
+		return 0, err
+	case needed && quiet:
+		return 0, &Failure{Err: oauth.ConsentRequired.With("the user has to consent to this client first"), Request: r}
+	case needed:
+		return Consent, nil
+	}
+	return Done, nil
+}
+
+// login tells whether the login that is there is good enough. One that was made before
+// the request began is not, where the client asked for a fresh one: that is in the sealed
+// request and in the session's row, so no form field of a browser can change it (AUT-13).
+func (e *Engine) login(v *state.View, client *state.Client, r *state.AuthorizationRequest, who Present) (Step, *oauth.Error) {
+	s := who.Session
+	if s == nil {
+		return Login, oauth.LoginRequired.With("nobody is signed in")
+	}
+	fresh := s.GetAuthTime() >= r.GetStartedAt()
+	if (slices.Contains(r.GetPrompt(), "login") || slices.Contains(r.GetPrompt(), "select_account")) && !fresh {
+		return Login, oauth.LoginRequired.With("the client asked for a fresh login")
+	}
+	if r.GetMaxAge() >= 0 && !fresh && e.now(v)-s.GetAuthTime() > r.GetMaxAge() {
+		return Login, oauth.LoginRequired.With("the login is older than max_age")
+	}
+	if r.GetHintSubject() != "" {
+		if sub, _, err := e.cfg.Subject(v, client, who.User.GetId()); err != nil || sub != r.GetHintSubject() {
+			return Login, oauth.LoginRequired.With("another user than that of id_token_hint is signed in")
+		}
+	}
+	if !slices.Contains(s.GetAmr(), "mfa") && (who.User.GetSecondFactor() || slices.Contains(r.GetAcrValues(), ACRFactors)) {
+		return Factor, oauth.InteractionRequired.With("a second factor is needed")
+	}
+	return 0, nil
+}
+
+// consent tells whether the user must be asked. What is remembered counts unless the
+// client wants them asked anew.
+func (e *Engine) consent(v *state.View, client *state.Client, r *state.AuthorizationRequest, who Present) (bool, error) {
+	if slices.Contains(r.GetPrompt(), "consent") {
+		return true, nil
+	}
+	if client.GetSkipConsent() || r.GetScope() == "" {
+		return false, nil
+	}
+	c, err := v.Consent(r.GetTenant(), who.User.GetId(), client.GetId())
+	if e.cfg.Absent(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return !covers(c.GetScopes(), strings.Fields(r.GetScope())) || !covers(c.GetResources(), r.GetResources()), nil
+}
+
+func covers(have, want []string) bool {
+	return !slices.ContainsFunc(want, func(s string) bool { return !slices.Contains(have, s) })
+}
+
+// Finish answers the client for a user who has done all that Next asks for. A pushed
+// request is used up by it (RFC 9126 §4).
+func (e *Engine) Finish(ctx context.Context, v *state.View, r *state.AuthorizationRequest, who Present) (*Answer, error) {
+	client, ok := v.Client(r.GetTenant(), r.GetClientId())
+	if !ok {
+		return nil, &Failure{Err: oauth.InvalidRequest.With("the client is gone; start again at the application")}
+	}
+	if r.GetPushed() != "" {
+		if err := e.consume(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	sub, sector, err := e.cfg.Subject(v, client, who.User.GetId())
+	if err != nil {
+		return nil, err
+	}
+	id := tokens.NewGrantID()
+	code := &state.AuthorizationCode{
+		Id: id, ExpiresAt: e.now(v) + grants.CodeLifetime, ClientCreatedAt: client.GetCreatedAt(), Epoch: v.Epoch(), Challenge: r.GetChallenge(),
+		Offline: slices.Contains(strings.Fields(r.GetScope()), "offline_access"),
+		Authorization: &state.Authorization{
+			Tenant: r.GetTenant(), ClientId: r.GetClientId(), User: who.User.GetId(), Subject: sub, Sector: sector,
+			Session: who.Session.GetId(), AuthTime: who.Session.GetAuthTime(), Acr: who.Session.GetAcr(), Amr: who.Session.GetAmr(),
+			Scope: r.GetScope(), Resources: r.GetResources(), Nonce: r.GetNonce(), Claims: r.GetClaims(), Jkt: r.GetJkt(), Grant: id,
+		},
+	}
+	if r.GetRedirectUriGiven() {
+		code.RedirectUri = r.GetRedirectUri()
+	}
+	sealed, err := grants.SealCode(e.cfg.Boxes, v, code)
+	if err != nil {
+		return nil, err
+	}
+	return e.answer(v, r, [2]string{"code", sealed})
+}
+
+// consume uses a pushed request up.
+func (e *Engine) consume(ctx context.Context, r *state.AuthorizationRequest) error {
+	result, err := e.cfg.Propose(ctx, &command.Consume{
+		Tenant: r.GetTenant(), ValueKind: "pushed request", Id: r.GetPushed(), ExpiresAt: r.GetStartedAt() + FlowLifetime + 60,
+	})
+	if err != nil {
+		return fmt.Errorf("use a pushed request: %w", err)
+	}
+	switch result.Reject {
+	case command.Accepted:
+		return nil
+	case command.AlreadyUsed, command.AlreadyExpired:
+		return &Failure{Err: oauth.InvalidRequestURI.With("the request_uri was used before; push the request again"), Request: r}
+	}
+	return fmt.Errorf("use a pushed request: %w", result.Reject)
+}
+
+// flowLabel keeps a request in flight to its tenant.
+func flowLabel(tenant string) string { return "authorization request\x00" + tenant }
+
+// SealFlow makes the value that travels through the browser while its user signs in.
+// browser is the hash of the cookie that it is bound to (AUT-16).
+func (e *Engine) SealFlow(v *state.View, r *state.AuthorizationRequest, browser string) (string, error) {
+	r.Browser = browser
+	return e.seal(v, flowLabel(r.GetTenant()), r)
+}
+
+func (e *Engine) seal(v *state.View, label string, r *state.AuthorizationRequest) (string, error) {
+	plain, err := proto.Marshal(r)
+	if err != nil {
+		return "", err
+	}
+	return e.cfg.Boxes.Seal(v, label, plain)
+}
+
+// OpenFlow gives back what SealFlow made for this browser. The error is *Failure.
+func (e *Engine) OpenFlow(v *state.View, tenant, value, browser string) (*state.AuthorizationRequest, error) {
+	r, err := e.open(v, flowLabel(tenant), value)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil || r.GetBrowser() != browser || r.GetTenant() != tenant {
+		return nil, &Failure{Err: oauth.InvalidRequest.With("this page belongs to another login, or its time is over; start again at the application")}
+	}
+	return r, nil
+}
+
+func (e *Engine) open(v *state.View, label, value string) (*state.AuthorizationRequest, error) {
+	plain, ok, err := e.cfg.Boxes.Open(v, label, value)
+	if err != nil || !ok {
+		return nil, err
+	}
+	r := &state.AuthorizationRequest{}
+	if proto.Unmarshal(plain, r) != nil {
+		return nil, nil
+	}
+	return r, nil
+}
+
+// requestURI is what a pushed request's name begins with (RFC 9126 §2.2).
+const requestURI = "urn:ietf:params:oauth:request_uri:"
+
+// PushedLifetime is how long a pushed request waits for its user, in seconds.
+const PushedLifetime = 90
+
+func pushedLabel(tenant string) string { return "pushed authorization request\x00" + tenant }
+
+// SealPushed makes the request_uri of a pushed request.
+func (e *Engine) SealPushed(v *state.View, r *state.AuthorizationRequest) (string, error) {
+	r.Pushed = r.GetId()
+	sealed, err := e.seal(v, pushedLabel(r.GetTenant()), r)
+	return requestURI + sealed, err
+}
+
+// pushed finds the request of a request_uri: what else the browser brought is ignored
+// (AUT-19).
+func (e *Engine) pushed(v *state.View, client *state.Client, uri string) (*state.AuthorizationRequest, error) {
+	refused := &Failure{Err: oauth.InvalidRequestURI.With("request_uri is none that this client has pushed here, or its time is over; push the request again")}
+	sealed, ok := strings.CutPrefix(uri, requestURI)
+	if !ok {
+		return nil, refused
+	}
+	r, err := e.open(v, pushedLabel(client.GetTenant()), sealed)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil || r.GetClientId() != client.GetId() || r.GetClientCreatedAt() != client.GetCreatedAt() || r.GetEpoch() != v.Epoch() ||
+		e.now(v) > r.GetStartedAt()+PushedLifetime || !clients.RedirectMatches(client.GetRedirectUris(), r.GetRedirectUri()) {
+		return nil, refused
+	}
+	return r, nil
+}

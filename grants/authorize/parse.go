@@ -1,0 +1,278 @@
+package authorize
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/keyraft/keyraft/clients"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/grants"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens"
+)
+
+// Bounds of what a request may carry and a client gets back, in bytes (AUT-09, AUT-27).
+const (
+	maxState  = 2048
+	maxNonce  = 512
+	maxClaims = 8 << 10
+	maxHint   = 512
+	maxList   = 16 // items of prompt, acr_values, ui_locales
+)
+
+// Response modes (OAuth 2.0 Multiple Response Types §2.1, Form Post Response Mode §2).
+const (
+	modeQuery    = "query"
+	modeFragment = "fragment"
+	modeFormPost = "form_post"
+)
+
+// Modes are the response modes that are served.
+func Modes() []string { return []string{modeQuery, modeFragment, modeFormPost} }
+
+// Prompts are the values of prompt that are served.
+func Prompts() []string { return []string{"none", "login", "consent", "select_account"} }
+
+// Parse holds a request against its client's registration, and gives its one form. The
+// view that it was decided on is fresher than v where v did not know the client. The
+// error is *Failure, or the view's own.
+func (e *Engine) Parse(ctx context.Context, v *state.View, tenant string, form Form) (*state.AuthorizationRequest, error) {
+	id := form.Get("client_id")
+	if id == "" {
+		return nil, &Failure{Err: oauth.InvalidRequest.With("client_id is missing")}
+	}
+	v, client, err := e.client(ctx, v, tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	t, _ := v.Tenant(tenant)
+	if client == nil || client.GetDisabled() || t == nil || t.GetDisabled() {
+		return nil, &Failure{Err: oauth.InvalidRequest.With("there is no such client here, or it is disabled")}
+	}
+	if uri := form.Get("request_uri"); uri != "" {
+		return e.pushed(v, client, uri)
+	}
+	if client.GetRequirePar() {
+		return nil, &Failure{Err: oauth.InvalidRequest.With("this client must push its request to the PAR endpoint first (RFC 9126)")}
+	}
+	return e.parse(v, t, client, form)
+}
+
+// Push is Parse for a request that its authenticated client pushes (RFC 9126 §2.1).
+func (e *Engine) Push(v *state.View, client *state.Client, form Form) (*state.AuthorizationRequest, error) {
+	t, _ := v.Tenant(client.GetTenant())
+	if form.Get("request_uri") != "" {
+		return nil, oauth.InvalidRequest.With("request_uri has no place in a pushed request (RFC 9126 §2.1)")
+	}
+	if id := form.Get("client_id"); id != "" && id != client.GetId() {
+		return nil, oauth.InvalidRequest.With("client_id is not the client that pushes")
+	}
+	r, err := e.parse(v, t, client, form)
+	var failure *Failure
+	if errors.As(err, &failure) {
+		return nil, failure.Err // there is no browser to send anywhere
+	}
+	return r, err
+}
+
+func (e *Engine) parse(v *state.View, tenant *state.Tenant, client *state.Client, form Form) (*state.AuthorizationRequest, error) {
+	r := &state.AuthorizationRequest{
+		Tenant: tenant.GetId(), ClientId: client.GetId(), ClientCreatedAt: client.GetCreatedAt(), Epoch: v.Epoch(),
+		StartedAt: e.now(v), Id: tokens.NewGrantID(), ResponseMode: modeQuery, MaxAge: -1,
+	}
+	if refusal := redirect(r, client, form); refusal != nil {
+		return nil, &Failure{Err: refusal}
+	}
+	// From here on the client may be told.
+	if s := form.Get("state"); len(s) <= maxState {
+		r.State = s
+	}
+	for _, rule := range []func(*state.AuthorizationRequest, *state.Tenant, *state.Client, Form) *oauth.Error{
+		response, proofKey, e.scopes, interaction, texts, objects,
+	} {
+		if refusal := rule(r, tenant, client, form); refusal != nil {
+			return nil, &Failure{Err: refusal, Request: r}
+		}
+	}
+	if hint := form.Get("id_token_hint"); hint != "" && e.cfg.HintSubject != nil {
+		sub, ok := e.cfg.HintSubject(v, client, hint)
+		if !ok {
+			return nil, &Failure{Err: oauth.InvalidRequest.With("id_token_hint is no ID token that this client got here"), Request: r}
+		}
+		r.HintSubject = sub
+	}
+	return r, nil
+}
+
+// redirect finds where the answer goes (AUT-01 to AUT-05).
+func redirect(r *state.AuthorizationRequest, client *state.Client, form Form) *oauth.Error {
+	asked := form.Get("redirect_uri")
+	switch {
+	case asked != "" && !clients.RedirectMatches(client.GetRedirectUris(), asked):
+		return oauth.InvalidRequest.With("redirect_uri is not one that the client has registered, byte by byte")
+	case asked != "":
+		r.RedirectUri, r.RedirectUriGiven = asked, true
+	case len(client.GetRedirectUris()) != 1 || slices.Contains(strings.Fields(form.Get("scope")), "openid"):
+		return oauth.InvalidRequest.With("redirect_uri is missing")
+	default:
+		r.RedirectUri = client.GetRedirectUris()[0]
+	}
+	return nil
+}
+
+func response(r *state.AuthorizationRequest, _ *state.Tenant, client *state.Client, form Form) *oauth.Error {
+	if len(form.Get("state")) > maxState {
+		return oauth.InvalidRequest.Withf("state is longer than %d bytes", maxState)
+	}
+	switch mode := form.Get("response_mode"); mode {
+	case "":
+	case modeQuery, modeFragment, modeFormPost:
+		r.ResponseMode = mode
+	default:
+		return oauth.InvalidRequest.With("response_mode must be query, fragment or form_post")
+	}
+	switch r.ResponseType = form.Get("response_type"); r.ResponseType {
+	case "code":
+	case "":
+		return oauth.InvalidRequest.With("response_type is missing")
+	default:
+		return oauth.UnsupportedResponseType.With("only response_type=code is served")
+	}
+	if !slices.Contains(client.GetGrantTypes(), string(oauth.GrantAuthorizationCode)) {
+		return oauth.UnauthorizedClient.With("the client is not registered for authorization_code")
+	}
+	if form.Get("request") != "" {
+		return oauth.RequestNotSupported.With("request objects are not served; push the request instead (RFC 9126)")
+	}
+	return nil
+}
+
+// proofKey is RFC 7636 §4.3 without plain, and dpop_jkt of RFC 9449 §10.
+func proofKey(r *state.AuthorizationRequest, _ *state.Tenant, client *state.Client, form Form) *oauth.Error {
+	challenge, method := form.Get("code_challenge"), form.Get("code_challenge_method")
+	switch {
+	case challenge == "" && method != "":
+		return oauth.InvalidRequest.With("code_challenge is missing")
+	case challenge == "" && (client.GetRequirePkce() || client.GetAuthMethod() == string(oauth.AuthNone)):
+		return oauth.InvalidRequest.With("this client must use PKCE: code_challenge with code_challenge_method=S256 (RFC 7636)")
+	case challenge != "" && method != "S256":
+		return oauth.InvalidRequest.With("code_challenge_method must be S256; plain is not served")
+	case challenge != "" && !isDigest(challenge):
+		return oauth.InvalidRequest.With("code_challenge must be the base64url of a SHA-256: 43 characters")
+	}
+	r.Challenge = challenge
+	if r.Jkt = form.Get("dpop_jkt"); r.Jkt != "" && !isDigest(r.Jkt) {
+		return oauth.InvalidRequest.With("dpop_jkt must be the base64url of a SHA-256: 43 characters")
+	}
+	return nil
+}
+
+// isDigest tells the one spelling of 32 bytes in base64url.
+func isDigest(s string) bool {
+	if len(s) != 43 {
+		return false
+	}
+	_, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil
+}
+
+func (e *Engine) scopes(r *state.AuthorizationRequest, tenant *state.Tenant, client *state.Client, form Form) *oauth.Error {
+	scope, err := grants.UserScope(tenant, client, form.Get("scope"))
+	if err == nil {
+		r.Scope = scope
+		r.Resources, err = grants.Targets(form, client.GetResources())
+	}
+	var refusal *oauth.Error
+	if errors.As(err, &refusal) {
+		return refusal
+	}
+	return nil
+}
+
+// interaction reads what the client wants of the user (OpenID Connect Core §3.1.2.1).
+func interaction(r *state.AuthorizationRequest, _ *state.Tenant, client *state.Client, form Form) *oauth.Error {
+	r.Prompt = strings.Fields(form.Get("prompt"))
+	for _, p := range r.Prompt {
+		if !slices.Contains(Prompts(), p) {
+			return oauth.InvalidRequest.Withf("prompt may be %s", strings.Join(Prompts(), ", "))
+		}
+	}
+	if slices.Contains(r.Prompt, "none") && len(r.Prompt) > 1 || len(r.Prompt) > maxList {
+		return oauth.InvalidRequest.With("prompt=none stands alone")
+	}
+	if text := form.Get("max_age"); text != "" {
+		n, err := strconv.ParseInt(text, 10, 32)
+		if err != nil || n < 0 {
+			return oauth.InvalidRequest.With("max_age must be a number of seconds, 0 or more")
+		}
+		r.MaxAge = n
+	} else if client.GetDefaultMaxAge() > 0 {
+		r.MaxAge = client.GetDefaultMaxAge()
+	}
+	r.AcrValues = strings.Fields(form.Get("acr_values"))
+	if len(r.AcrValues) == 0 {
+		r.AcrValues = client.GetDefaultAcrValues()
+	}
+	if len(r.AcrValues) > maxList {
+		return oauth.InvalidRequest.Withf("acr_values has more than %d items", maxList)
+	}
+	return nil
+}
+
+func texts(r *state.AuthorizationRequest, _ *state.Tenant, _ *state.Client, form Form) *oauth.Error {
+	for _, m := range [...]struct {
+		name string
+		most int
+		into *string
+	}{
+		{"nonce", maxNonce, &r.Nonce}, {"login_hint", maxHint, &r.LoginHint}, {"ui_locales", maxHint, &r.UiLocales},
+	} {
+		if *m.into = form.Get(m.name); len(*m.into) > m.most {
+			*m.into = ""
+			return oauth.InvalidRequest.Withf("%s is longer than %d bytes", m.name, m.most)
+		}
+	}
+	return nil
+}
+
+// objects reads the parameters that are JSON.
+func objects(r *state.AuthorizationRequest, _ *state.Tenant, _ *state.Client, form Form) *oauth.Error {
+	if form.Get("authorization_details") != "" {
+		return oauth.InvalidAuthorizationDetails.With("no type of authorization_details is served here")
+	}
+	claims := form.Get("claims")
+	if claims == "" {
+		return nil
+	}
+	var object map[string]json.RawMessage
+	if len(claims) > maxClaims || json.Unmarshal([]byte(claims), &object) != nil || object == nil || depth(claims) > 6 {
+		return oauth.InvalidRequest.Withf("claims must be a JSON object of at most %d bytes and 6 levels (OpenID Connect Core §5.5)", maxClaims)
+	}
+	r.Claims = []byte(claims)
+	return nil
+}
+
+// depth is how deep the brackets of valid JSON go.
+func depth(text string) (most int) {
+	now, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			now++
+			most = max(most, now)
+		case c == '}' || c == ']':
+			now--
+		}
+	}
+	return most
+}
