@@ -39,7 +39,7 @@ func (d drawn) end() int64 {
 
 func (d drawn) command() command.Command {
 	tenant, id := d.tenant(), d.id()
-	switch rapid.IntRange(1, 26).Draw(d.T, "kind") {
+	switch rapid.IntRange(1, 28).Draw(d.T, "kind") {
 	case 1:
 		return bootstrap()
 	case 2:
@@ -84,6 +84,15 @@ func (d drawn) command() command.Command {
 		return &command.PutAdminToken{Hash: digest(id), Token: &state.AdminToken{Id: id}}
 	case 24, 25, 26:
 		return d.grant(tenant, id)
+	case 27:
+		u := user(d.pick("user id", "u", "u1"), d.pick("user name", "alice", "bob"))
+		u.Tenant, u.Disabled = tenant, d.flag("disabled")
+		return &command.PutUser{User: u, Expect: d.generation(), EndLogins: d.flag("end logins"), RevokeUntil: max(0, d.end()>>12)}
+	case 28:
+		if d.flag("delete") {
+			return &command.DeleteUser{Tenant: tenant, Id: "u", Expect: d.generation() % 2}
+		}
+		return attempt(d.pick("user id", "u", "u1"), d.flag("ok"))
 	default:
 		return &command.Expire{UpTo: rapid.Int64Range(-1, t0+500_000).Draw(d.T, "up to"), Limit: rapid.Uint32Range(0, 4).Draw(d.T, "limit")}
 	}

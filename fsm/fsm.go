@@ -293,6 +293,12 @@ func (s step) run(c command.Command) (command.Result, error) {
 		return s.putAdminToken(c)
 	case *command.Expire:
 		return s.expire(c)
+	case *command.PutUser:
+		return s.putUser(c)
+	case *command.DeleteUser:
+		return s.deleteUser(c)
+	case *command.RecordAttempt:
+		return s.recordAttempt(c)
 	case *command.Redeem:
 		return s.redeem(c)
 	case *command.RotateRefresh:

@@ -71,6 +71,11 @@ func goldens() []golden {
 		{name: "delete_gateway", after: "bootstrap put_gateway", make: &command.DeleteGateway{Id: "edge-1"}},
 		{name: "put_admin_token", after: "bootstrap", make: &command.PutAdminToken{Hash: digest("operator"),
 			Token: &state.AdminToken{Id: "op", Tenant: "default", CreatedAt: t0, ExpiresAt: t0 + 1}}},
+		{name: "put_user", after: "bootstrap", make: &command.PutUser{User: user("u1", "alice")}},
+		{name: "disable_user", after: "bootstrap put_client put_user redeem", make: &command.PutUser{Expect: 3, RevokeUntil: seconds(7200),
+			User: &state.User{Tenant: "default", Id: "u1", Username: "Alice", Key: "alicia", Disabled: true}}},
+		{name: "delete_user", after: "bootstrap put_user", make: &command.DeleteUser{Tenant: "default", Id: "u1", RevokeUntil: seconds(7200)}},
+		{name: "record_attempt", after: "bootstrap put_user", make: attempt("u1", false)},
 		{name: "redeem", after: "bootstrap put_client", make: &command.Redeem{
 			ValueKind: "code", ValueId: "c1", ValueExpiresAt: seconds(60), RevokeOnReuse: true,
 			Authorization: &state.Authorization{Tenant: "default", ClientId: "app", Subject: "u1", Scope: "openid read", AuthTime: seconds(-5), Grant: "g1", Sector: "web.example", User: "u1"},

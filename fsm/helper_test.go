@@ -295,6 +295,7 @@ var layout = map[byte]struct {
 	0x18: {"family by user", "sss", nil},
 	0x19: {"family by session", "sss", nil},
 	0x1a: {"sector", "sss", nil},
+	0x1b: {"attempts", "sss", func() proto.Message { return &state.Attempts{} }},
 }
 
 // dump is every row, one a line, in words that don't change with a library.

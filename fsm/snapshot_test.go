@@ -31,6 +31,8 @@ func full(t testing.TB) *node {
 func fill(n *node) {
 	n.must(opaque("o"))
 	n.must(code("used"))
+	n.must(&command.PutUser{User: user("u1", "alice")})
+	n.must(attempt("u1", false))
 	app, _ := n.View().Client("default", "app")
 	n.must(&command.Redeem{
 		Authorization: &state.Authorization{Tenant: "default", ClientId: "app", User: "u1", Subject: "u1", Session: "s1", Sector: "app.example", Grant: "g1"},

@@ -53,7 +53,10 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 	if user.GetSecondFactor() && !slices.Contains(a.GetAmr(), "mfa") {
 		return oauth.InvalidGrant.With("the user must sign in with a second factor; use a grant that takes them through the login page")
 	}
-	if err := p.session(v, a, d.Offline); err != nil {
+	if d.Rotated != nil && d.Rotated.family.GetCreatedAt() <= user.GetSessionsAfter() {
+		return errPerson
+	}
+	if err := p.session(v, user, a, d.Offline); err != nil {
 		return err
 	}
 	return p.consent(v, client, a, d.Scope, seen)
@@ -76,12 +79,12 @@ func vouched(v *state.View, tenant *state.Tenant, d *Decision, seen *command.Dec
 }
 
 // session holds a grant that lives by a login against that login.
-func (p *Pipeline) session(v *state.View, a *state.Authorization, offline bool) error {
+func (p *Pipeline) session(v *state.View, user *state.User, a *state.Authorization, offline bool) error {
 	if a.GetSession() == "" || offline {
 		return nil
 	}
 	session, err := v.Session(a.GetTenant(), a.GetSession())
-	if p.cfg.absent(err) || err == nil && (session.GetUser() != a.GetUser() || session.GetExpiresAt() <= max(p.cfg.Now().Unix(), v.Clock()/1000)) {
+	if p.cfg.absent(err) || err == nil && (session.GetUser() != a.GetUser() || session.GetCreatedAt() <= user.GetSessionsAfter() || session.GetExpiresAt() <= max(p.cfg.Now().Unix(), v.Clock()/1000)) {
 		return errPerson
 	}
 	return err

@@ -160,6 +160,9 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 	if err := p.person(v, tenant, client, &x.out, &x.seen); err != nil {
 		return err
 	}
+	if err := p.signs(v, tenant, client, &x.out); err != nil {
+		return err
+	}
 	if err := p.cfg.Clients.Consume(ctx, &x.proof); err != nil {
 		return err
 	}
@@ -171,6 +174,9 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 
 func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, x *exchange, out *Answer) error {
 	d, now := &x.out, p.cfg.Now().Unix()
+	if d.Authorization != nil && client.GetUserAccessTokenLifetime() > 0 {
+		d.Lifetime = client.GetUserAccessTokenLifetime()
+	}
 	life := min(max(d.Lifetime, 1), tokens.MaxLifetime) // whatever a record says (TOK-46)
 	x.claims = tokens.Claims{
 		Tenant: tenant.GetId(), Subject: d.Subject, ClientID: client.GetId(), Scope: d.Scope, Audience: d.Audience,
@@ -180,11 +186,19 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 	if x.claims.Alg == "" {
 		x.claims.Alg = tenant.GetSettings().GetSigningAlg()
 	}
+	x.claims.JKT, x.claims.X5T = x.in.Binding.JKT, x.in.Binding.X5T
+	if a := d.Authorization; a != nil {
+		x.claims.AuthTime, x.claims.ACR, x.claims.AMR, x.claims.Details = a.GetAuthTime(), a.GetAcr(), a.GetAmr(), a.GetDetails()
+		x.claims.Act = a.GetAct()
+	}
 	var err error
 	if client.GetAccessTokenFormat() == formatOpaque {
 		out.Token, err = p.cfg.Opaque.AppendToken(ctx, out.Token[:0], v, tenant, client, &x.claims)
 	} else {
 		out.Token, err = p.cfg.Minter.AppendJWT(ctx, out.Token[:0], v, &x.claims)
+	}
+	if err == nil && d.Authorization != nil {
+		err = p.idToken(ctx, v, tenant, client, x, out)
 	}
 	if err != nil {
 		return err
@@ -195,7 +209,35 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 		return clients.NoView(err)
 	}
 	out.ExpiresIn, out.Scope = life, d.Scope
+	out.DPoP, out.IssuedTokenType = x.claims.JKT != "", d.IssuedTokenType
 	return nil
+}
+
+// signs tells, before anything is used up, that the keys of a login's tokens are there.
+func (p *Pipeline) signs(v *state.View, tenant *state.Tenant, client *state.Client, d *Decision) error {
+	if d.Authorization == nil || !within(d.Scope, "openid") {
+		return nil
+	}
+	return p.cfg.Minter.Signs(v, tenant.GetId(), client.GetIdTokenAlg())
+}
+
+// idToken adds the ID token of a grant of the scope openid (OpenID Connect Core
+// §3.1.3.3, §12.2): the same facts of the login at each refresh.
+func (p *Pipeline) idToken(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, x *exchange, out *Answer) error {
+	d := &x.out
+	a := d.Authorization
+	if a.GetUser() == "" || !within(d.Scope, "openid") {
+		return nil
+	}
+	now := x.claims.IssuedAt
+	life := firstPositive(client.GetIdTokenLifetime(), tenant.GetSettings().GetIdTokenLifetime(), tokens.DefaultIDTokenLifetime)
+	var err error
+	out.ID, err = p.cfg.Minter.AppendIDToken(ctx, out.ID[:0], v, &tokens.IDClaims{
+		Tenant: tenant.GetId(), Subject: d.Subject, ClientID: client.GetId(), IssuedAt: now, Expires: now + min(life, tokens.MaxLifetime),
+		AuthTime: a.GetAuthTime(), Nonce: d.Nonce, ACR: a.GetAcr(), AMR: a.GetAmr(), SessionID: a.GetSession(),
+		AccessToken: string(out.Token), Alg: client.GetIdTokenAlg(),
+	})
+	return err
 }
 
 const formatOpaque = "opaque"

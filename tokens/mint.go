@@ -21,6 +21,13 @@ type Claims struct {
 	Root                             string   // root of a delegation tree; "" leaves it out
 	IssuedAt, Expires                int64    // seconds
 	Alg                              string   // "" is DefaultAlg
+
+	JKT, X5T     string // of a bound token: cnf (RFC 9449 §6.1, RFC 8705 §3.1)
+	Act, Details []byte // JSON (RFC 8693 §4.1, RFC 9396 §9.1)
+	AuthTime     int64  // seconds (RFC 9068 §2.2.1), as the next two
+	ACR          string
+	AMR          []string
+	Extra        []Member
 }
 
 // Minter mints JWT access tokens.
@@ -114,7 +121,37 @@ func (m *Minter) appendPayload(dst []byte, issuer string, v *state.View, c *Clai
 	if c.Application != "" {
 		dst = appendString(append(dst, `,"app":`...), c.Application)
 	}
+	if c.JKT != "" || c.X5T != "" || c.AuthTime != 0 || c.Act != nil || c.Details != nil || c.Extra != nil {
+		dst = appendOfUser(dst, c)
+	}
 	return append(dst, '}')
+}
+
+// appendOfUser writes what a client's own bearer token has nothing of.
+func appendOfUser(dst []byte, c *Claims) []byte {
+	switch {
+	case c.JKT != "" && c.X5T != "":
+		dst = appendString(append(dst, `,"cnf":{"jkt":`...), c.JKT)
+		dst = append(appendString(append(dst, `,"x5t#S256":`...), c.X5T), '}')
+	case c.JKT != "":
+		dst = append(appendString(append(dst, `,"cnf":{"jkt":`...), c.JKT), '}')
+	case c.X5T != "":
+		dst = append(appendString(append(dst, `,"cnf":{"x5t#S256":`...), c.X5T), '}')
+	}
+	if c.AuthTime != 0 {
+		dst = strconv.AppendInt(append(dst, `,"auth_time":`...), c.AuthTime, 10)
+	}
+	if c.ACR != "" {
+		dst = appendString(append(dst, `,"acr":`...), c.ACR)
+	}
+	dst = appendList(dst, "amr", c.AMR)
+	if c.Act != nil {
+		dst = append(append(dst, `,"act":`...), c.Act...)
+	}
+	if c.Details != nil {
+		dst = append(append(dst, `,"authorization_details":`...), c.Details...)
+	}
+	return appendMembers(dst, c.Extra)
 }
 
 func (m *Minter) appendIDString(dst []byte, n uint64) []byte {

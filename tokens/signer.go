@@ -25,7 +25,8 @@ const accessTokenType = "at+jwt"
 // signer is an unsealed key with the header that it writes: immutable. It hides
 // itself by having no exported part and no String.
 type signer struct {
-	header []byte // base64url of the JOSE header, with the dot behind it
+	header []byte // base64url of an access token's JOSE header, with the dot behind it
+	id     string // kid
 
 	// One of them is set.
 	ec  *ecdsa.PrivateKey
@@ -35,7 +36,7 @@ type signer struct {
 }
 
 func newSigner(row *state.SigningKey, private crypto.Signer) (*signer, error) {
-	s := &signer{pss: row.GetAlg() == verify.PS256}
+	s := &signer{id: row.GetId(), pss: row.GetAlg() == verify.PS256}
 	switch k := private.(type) {
 	case *ecdsa.PrivateKey:
 		s.ec = k

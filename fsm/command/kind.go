@@ -47,6 +47,10 @@ const (
 	KindPutAdminToken    Kind = 22 // level 1
 	KindExpire           Kind = 23 // level 1
 
+	KindPutUser       Kind = 30 // level 1
+	KindDeleteUser    Kind = 31 // level 1
+	KindRecordAttempt Kind = 32 // level 1
+
 	KindRedeem        Kind = 50 // level 1
 	KindRotateRefresh Kind = 51 // level 1
 	KindEndGrant      Kind = 52 // level 1
@@ -118,6 +122,12 @@ func New(k Kind, version uint8) (Command, error) {
 		return &PutAdminToken{}, nil
 	case KindExpire:
 		return &Expire{}, nil
+	case KindPutUser:
+		return &PutUser{}, nil
+	case KindDeleteUser:
+		return &DeleteUser{}, nil
+	case KindRecordAttempt:
+		return &RecordAttempt{}, nil
 	case KindRedeem:
 		return &Redeem{}, nil
 	case KindRotateRefresh:
@@ -155,6 +165,9 @@ func (*DeleteGateway) Kind() Kind    { return KindDeleteGateway }
 func (*PutAdminToken) Kind() Kind    { return KindPutAdminToken }
 func (*Expire) Kind() Kind           { return KindExpire }
 
+func (*PutUser) Kind() Kind       { return KindPutUser }
+func (*DeleteUser) Kind() Kind    { return KindDeleteUser }
+func (*RecordAttempt) Kind() Kind { return KindRecordAttempt }
 func (*Redeem) Kind() Kind        { return KindRedeem }
 func (*RotateRefresh) Kind() Kind { return KindRotateRefresh }
 func (*EndGrant) Kind() Kind      { return KindEndGrant }

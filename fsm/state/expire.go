@@ -101,6 +101,10 @@ func endOf(table byte, raw []byte) (int64, error) {
 		t := &JoinToken{}
 		err = proto.Unmarshal(raw, t)
 		return wholeSeconds(t.GetExpiresAt()), err
+	case tableAttempts:
+		a := &Attempts{}
+		err = proto.Unmarshal(raw, a)
+		return a.GetExpiresAt(), err
 	case tableFamilies:
 		f := &RefreshFamily{}
 		err = proto.Unmarshal(raw, f)

@@ -40,6 +40,7 @@ import (
 //	0x18 families by user:  tenant | user id | family → (empty)
 //	0x19 families by session: tenant | sid | family → (empty)
 //	0x1a sectors of a user: tenant | user id | sector → pairwise subject
+//	0x1b attempts:          tenant | user id | class → Attempts
 const (
 	tableMeta           byte = 0x00
 	tableCluster        byte = 0x01
@@ -69,6 +70,7 @@ const (
 	tableFamiliesByUser    byte = 0x18
 	tableFamiliesBySession byte = 0x19
 	tableSectors           byte = 0x1a
+	tableAttempts          byte = 0x1b
 
 	// lastTable is the highest number: what a snapshot holds ends behind it.
 	lastTable = lastInMemory2

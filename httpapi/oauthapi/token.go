@@ -59,6 +59,8 @@ func (t *token) serve(c *fasthttp.RequestCtx, v *state.View) error {
 // token is wiped, for nobody knows how long the pool keeps it.
 func (t *token) release(w *tokenWork) {
 	clear(w.answer.Token)
+	clear(w.answer.Refresh)
+	clear(w.answer.ID)
 	clear(w.body)
 	answer, body := w.answer.Token[:0], w.body[:0]
 	*w = tokenWork{}
@@ -77,8 +79,21 @@ const maxKept = 64 << 10
 // one is no scope by the RFC's grammar, so it is left out.
 func appendAnswer(dst []byte, a *grants.Answer) []byte {
 	dst = append(append(dst, `{"access_token":"`...), a.Token...)
-	dst = append(dst, `","token_type":"Bearer","expires_in":`...)
+	if a.DPoP {
+		dst = append(dst, `","token_type":"DPoP","expires_in":`...)
+	} else {
+		dst = append(dst, `","token_type":"Bearer","expires_in":`...)
+	}
 	dst = strconv.AppendInt(dst, a.ExpiresIn, 10)
+	if len(a.Refresh) > 0 {
+		dst = append(append(append(dst, `,"refresh_token":"`...), a.Refresh...), '"')
+	}
+	if len(a.ID) > 0 {
+		dst = append(append(append(dst, `,"id_token":"`...), a.ID...), '"')
+	}
+	if a.IssuedTokenType != "" {
+		dst = append(append(append(dst, `,"issued_token_type":"`...), a.IssuedTokenType...), '"')
+	}
 	if a.Scope != "" {
 		dst = append(append(append(dst, `,"scope":"`...), a.Scope...), '"')
 	}
