@@ -131,8 +131,9 @@ type Config struct {
 	Propose command.Propose
 	Refresh *tokens.RefreshTokens
 	Boxes   *tokens.Boxes // of KeyCode
-	// Locked tells whether too many wrong proofs have locked the account for now.
-	Locked func(v *state.View, tenant, user string) (bool, error)
+	// Locked tells whether too many wrong proofs have locked the account for now: for
+	// strangers, or for what its owner has begun at a browser.
+	Locked func(v *state.View, tenant, user string, browser bool) (bool, error)
 	// Absent tells the error of a row that is not there from that of a store that is
 	// damaged or closed.
 	Absent func(error) bool

@@ -42,7 +42,7 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 		return errPerson
 	}
 	if p.cfg.Locked != nil {
-		locked, err := p.cfg.Locked(v, tenant.GetId(), user.GetId())
+		locked, err := p.cfg.Locked(v, tenant.GetId(), user.GetId(), a.GetSession() != "")
 		if err != nil {
 			return err
 		}

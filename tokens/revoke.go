@@ -129,6 +129,12 @@ func again(ctx context.Context, n int) context.Context {
 	return command.WithKey(ctx, key, body)
 }
 
+// TokensEnd is when the last token that a tenant has given until now has expired, clocks
+// that differ allowed for, in seconds.
+func (r *Revoker) TokensEnd(v *state.View, tenant string) int64 {
+	return moment(r.now, v) + r.lives.of(v, tenant) + keptLonger
+}
+
 // longestOf is the longest life of what a revocation of that kind covers: of one
 // client's tokens, or of the whole tenant's, also where the client is gone or new here.
 func (r *Revoker) longestOf(v *state.View, tenant, kind, target string) int64 {

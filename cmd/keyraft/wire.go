@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/keyraft/keyraft/httpapi/gatewayapi"
 	"github.com/keyraft/keyraft/httpapi/oauthapi"
 	"github.com/keyraft/keyraft/httpapi/opsapi"
+	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/storage"
@@ -148,10 +150,20 @@ func (s *server) rooms() (*rooms, error) {
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
+	passwords, err := seal.NewPasswords(max(1, runtime.GOMAXPROCS(0)/2), 256)
+	if err != nil {
+		return nil, err
+	}
+	users, err := identity.NewUsers(identity.UsersConfig{
+		Propose: s.propose, View: s.view, Passwords: passwords, Now: time.Now, Absent: absent, TokensEnd: revoker.TokensEnd,
+	})
+	if err != nil {
+		return nil, err
+	}
 	refresh, codes := tokens.NewRefreshTokens(r.shared), tokens.NewBoxes(r.shared, tokens.KeyCode)
 	pipeline, err := grants.New(grants.Config{
 		Clients: authenticator, Keys: r.signing, Minter: minter, Opaque: opaque, View: s.view, Now: time.Now, Observe: figures.token,
-		Propose: s.propose, Refresh: refresh, Boxes: codes, Absent: absent,
+		Propose: s.propose, Refresh: refresh, Boxes: codes, Absent: absent, Locked: users.Locked,
 	})
 	if err != nil {
 		return nil, err
@@ -181,7 +193,7 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	adminRoutes, err := r.admin(revoker, introspector)
+	adminRoutes, err := r.admin(revoker, introspector, users)
 	if err != nil {
 		return nil, err
 	}
@@ -346,10 +358,10 @@ func (r *rooms) gateways() ([]httpapi.Route, error) {
 }
 
 // admin builds what operators ask.
-func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector) ([]httpapi.Route, error) {
+func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector, users *identity.Users) ([]httpapi.Route, error) {
 	s, n := r.server, r.server.node
 	return adminapi.Routes(adminapi.Deps{
-		View: s.view, Propose: s.propose, Clients: r.registry, Revoker: revoker, Introspector: introspector,
+		View: s.view, Propose: s.propose, Clients: r.registry, Users: users, Absent: absent, Revoker: revoker, Introspector: introspector,
 		Signing: r.signing, Shared: r.shared, Rotation: s.rotation(), Now: time.Now, WriteTimeout: s.cfg.WriteTimeout,
 		Cluster: adminapi.Cluster{
 			Status: n.Status, Members: n.Members, Remove: n.Remove, Promote: n.Promote, Transfer: n.TransferLeader,

@@ -34,14 +34,18 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/gateway/wire"
 	"github.com/keyraft/keyraft/httpapi"
+	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/tokens"
 )
 
 // Deps are the rooms that decide. All are needed but those with a default.
 type Deps struct {
-	View         func(ctx context.Context, f state.Freshness) (*state.View, error)
-	Propose      command.Propose
-	Clients      *clients.Registry
+	View    func(ctx context.Context, f state.Freshness) (*state.View, error)
+	Propose command.Propose
+	Clients *clients.Registry
+	Users   *identity.Users
+	// Absent tells the error of a row that is not there from that of a broken store.
+	Absent       func(error) bool
 	Revoker      *tokens.Revoker
 	Introspector *tokens.Introspector
 	Signing      *tokens.SigningKeys
@@ -92,8 +96,8 @@ type (
 func (d *Deps) check() error {
 	switch {
 	case d.View == nil || d.Propose == nil || d.Clients == nil || d.Revoker == nil || d.Introspector == nil ||
-		d.Signing == nil || d.Shared == nil || d.Now == nil:
-		return errors.New("adminapi: Deps needs View, Propose, Clients, Revoker, Introspector, Signing, Shared and Now")
+		d.Signing == nil || d.Shared == nil || d.Now == nil || d.Users == nil || d.Absent == nil:
+		return errors.New("adminapi: Deps needs View, Propose, Clients, Revoker, Introspector, Signing, Shared, Now, Users and Absent")
 	case d.Gateways.Instances == nil || d.Gateways.Receipt == nil:
 		return errors.New("adminapi: Deps.Gateways needs Instances and Receipt")
 	case d.WriteTimeout < 0:
@@ -130,7 +134,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	a := &api{Deps: d, keys: job, backups: make(chan struct{}, maxBackups)}
 	var routes []httpapi.Route
 	for _, group := range [][]endpoint{
-		a.clientEndpoints(), a.revocationEndpoints(), a.gatewayEndpoints(), a.keyEndpoints(), a.tenantEndpoints(),
+		a.clientEndpoints(), a.userEndpoints(), a.revocationEndpoints(), a.gatewayEndpoints(), a.keyEndpoints(), a.tenantEndpoints(),
 		a.clusterEndpoints(), a.snapshotEndpoints(),
 	} {
 		for _, e := range group {

@@ -9,6 +9,7 @@ import (
 	"github.com/keyraft/keyraft/cluster/member"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/httpapi"
+	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
 )
 
@@ -41,6 +42,7 @@ func answerOf(err error) error {
 func problemOf(err error) error {
 	var refused *member.RefusedError
 	var field *clients.FieldError
+	var ofUser *identity.FieldError
 	var reject command.Reject
 	switch {
 	case err == nil:
@@ -56,6 +58,8 @@ func problemOf(err error) error {
 		return httpapi.Problem(refused.Status, refused.Code, field, refused.Reason)
 	case errors.As(err, &field):
 		return httpapi.Problem(fasthttp.StatusBadRequest, string(oauth.InvalidClientMetadata), field.Field, field.Detail)
+	case errors.As(err, &ofUser):
+		return invalid(ofUser.Field, ofUser.Detail)
 	case errors.Is(err, command.ErrOutcomeUnknown):
 		return oauth.OutcomeUnknown.With(command.ErrOutcomeUnknown.Error()).WithRetryAfter(retryAfter)
 	case errors.Is(err, command.ErrUnavailable):

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/httpapi/adminapi"
+	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/internal/testnode"
@@ -177,7 +179,19 @@ func (w *world) serve() {
 	if w.minter, err = tokens.NewMinter(signing, "n1"); err != nil {
 		w.t.Fatal(err)
 	}
+	passwords, err1 := seal.NewPasswords(2, 16)
+	absent := func(err error) bool { return errors.Is(err, storage.ErrNotFound) }
+	if err1 != nil {
+		panic(err1)
+	}
+	users, err1 := identity.NewUsers(identity.UsersConfig{
+		Propose: w.Propose, View: w.View, Passwords: passwords, Now: w.Now, Absent: absent, TokensEnd: revoker.TokensEnd,
+	})
+	if err1 != nil {
+		panic(err1)
+	}
 	w.routes, err = adminapi.Routes(adminapi.Deps{
+		Users: users, Absent: absent,
 		View: w.View, Propose: w.Propose, Clients: registry, Revoker: revoker, Introspector: introspector, Signing: signing, Shared: shared,
 		Rotation: tokens.KeyJobConfig{View: w.View, Ring: w.ring, Now: time.Now}, Now: time.Now, Cluster: w.cluster(),
 		Gateways: adminapi.Gateways{

@@ -1,0 +1,49 @@
+package identity
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/secure/precis"
+)
+
+const (
+	maxUsername = 256  // bytes
+	maxPassword = 1024 // bytes, before any hash is taken
+)
+
+// FoldName is the one form of a user name: RFC 8265's UsernameCaseMapped, so that width,
+// case and composed letters make no second account (WEB-14, TOK-34). The error is
+// *FieldError.
+func FoldName(name string) (string, error) {
+	if name == "" || len(name) > maxUsername || !utf8.ValidString(name) {
+		return "", bad("username", "1 to %d bytes of UTF-8 are needed", maxUsername)
+	}
+	folded, err := precis.UsernameCaseMapped.String(name)
+	if err == nil {
+		// Folding twice must change nothing, or two names could meet later.
+		var again string
+		if again, err = precis.UsernameCaseMapped.String(folded); err == nil && again != folded {
+			folded, err = precis.UsernameCaseMapped.String(again)
+		}
+	}
+	if err != nil || folded == "" || len(folded) > maxUsername || strings.ContainsFunc(folded, func(r rune) bool {
+		return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
+	}) {
+		return "", bad("username", "letters, digits and signs without spaces, control and invisible characters (RFC 8265)")
+	}
+	return folded, nil
+}
+
+// foldPassword is RFC 8265's OpaqueString: one text for all ways to type it.
+func foldPassword(password string) (string, error) {
+	if password == "" || len(password) > maxPassword || !utf8.ValidString(password) {
+		return "", bad("password", "1 to %d bytes of UTF-8 are needed", maxPassword)
+	}
+	folded, err := precis.OpaqueString.String(password)
+	if err != nil || folded == "" || len(folded) > maxPassword {
+		return "", bad("password", "it holds characters that can't be typed alike everywhere (RFC 8265); choose others")
+	}
+	return folded, nil
+}

@@ -1,0 +1,162 @@
+package identity
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
+)
+
+// common are passwords that every guesser tries first, one a line, folded to lower case.
+//
+//go:embed common_passwords.txt
+var common string
+
+// hash holds a password against the policy and hashes it.
+func (u *Users) hash(ctx context.Context, key, password string) (string, error) {
+	folded, err := foldPassword(password)
+	if err != nil {
+		return "", err
+	}
+	lower := strings.ToLower(folded)
+	switch {
+	case utf8.RuneCountInString(folded) < u.cfg.Policy.MinLength:
+		return "", bad("password", "at least %d characters are needed", u.cfg.Policy.MinLength)
+	case lower == key:
+		return "", bad("password", "it is the user name; choose another")
+	case slices.Contains(strings.Fields(common), lower):
+		return "", bad("password", "it is one of the commonest passwords; choose another")
+	}
+	return u.cfg.Passwords.Hash(ctx, folded)
+}
+
+// errCheck tells nobody whether a user is unknown, disabled or locked, or the password
+// wrong (WEB-12).
+var errCheck = oauth.InvalidGrant.With("the user name or the password is wrong, or too many were tried; wait some minutes and try again")
+
+// Classes of attempts: browsers that a user is known at are counted apart.
+const (
+	classStranger = ""
+	classKnown    = "known"
+)
+
+// Check tells which user has this name and password. v should be linearizable. known
+// says that the browser has shown that the user has signed in at it before. A wrong
+// password is counted before it is answered; so is one for a name that nobody has, which
+// costs the same. Errors: invalid_grant with one text for every cause, seal.ErrBusy.
+func (u *Users) Check(ctx context.Context, v *state.View, tenant, username, password string, known bool) (*state.User, error) {
+	user, account, err := u.account(v, tenant, username)
+	if err != nil {
+		return nil, err
+	}
+	stored := u.dummy
+	if user != nil && user.GetPassword() != "" {
+		stored = user.GetPassword()
+	}
+	folded, err := foldPassword(password)
+	if err != nil {
+		folded = "-" // costs what another wrong one costs
+	}
+	right, err := u.cfg.Passwords.Verify(ctx, stored, folded)
+	if err != nil {
+		return nil, err
+	}
+	right = right && user != nil && user.GetPassword() != "" && !user.GetDisabled()
+	class := classStranger
+	if known {
+		class = classKnown
+	}
+	// Guesses that ran beside this one count, too.
+	if v, err = u.cfg.View(ctx, state.Linearizable); err != nil {
+		return nil, err
+	}
+	locked, counted, err := u.locked(v, tenant, account, class)
+	switch {
+	case err != nil:
+		return nil, err
+	case locked:
+		return nil, errCheck
+	case !right || counted:
+		if err := u.Attempt(ctx, tenant, account, class, right); err != nil {
+			return nil, err
+		}
+	}
+	if !right {
+		return nil, errCheck
+	}
+	return user, nil
+}
+
+// account finds a user, and the name under which guesses are counted: of one that is
+// not there a digest of the folded name, so that its rows say nothing.
+func (u *Users) account(v *state.View, tenant, username string) (*state.User, string, error) {
+	key, err := FoldName(username)
+	if err == nil {
+		user, err := v.UserByName(tenant, key)
+		if err == nil {
+			return user, user.GetId(), nil
+		}
+		if !u.cfg.Absent(err) {
+			return nil, "", err
+		}
+	}
+	sum := sha256.Sum256([]byte("nobody\x00" + key))
+	return nil, "-" + base64.RawURLEncoding.EncodeToString(sum[:12]), nil
+}
+
+// Locked tells whether too many wrong proofs have locked an account: for strangers, or
+// for browsers that its owner is known at. Guesses of strangers lock nobody out of what
+// they have begun at their own browser.
+func (u *Users) Locked(v *state.View, tenant, user string, known bool) (bool, error) {
+	class := classStranger
+	if known {
+		class = classKnown
+	}
+	locked, _, err := u.locked(v, tenant, user, class)
+	return locked, err
+}
+
+func (u *Users) locked(v *state.View, tenant, user, class string) (locked, counted bool, err error) {
+	a, err := v.Attempts(tenant, user, class)
+	if err != nil {
+		if u.cfg.Absent(err) {
+			return false, false, nil
+		}
+		return false, false, err
+	}
+	return a.GetLockedUntil() > max(u.cfg.Now().UnixMilli(), v.Clock()), true, nil
+}
+
+// Attempt counts one proof of an account, right or wrong.
+func (u *Users) Attempt(ctx context.Context, tenant, user, class string, right bool) error {
+	p := u.cfg.Policy
+	result, err := u.cfg.Propose(ctx, &command.RecordAttempt{
+		Tenant: tenant, User: user, Class: class, Ok: right,
+		Limit: p.Failures, Window: p.Window.Milliseconds(), Lock: p.Lock.Milliseconds(),
+	})
+	if err == nil {
+		err = result.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("count an attempt: %w", err)
+	}
+	return nil
+}
+
+// Unlock forgets the failures of an account.
+func (u *Users) Unlock(ctx context.Context, tenant, user string) error {
+	for _, class := range []string{classStranger, classKnown} {
+		if err := u.Attempt(ctx, tenant, user, class, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
