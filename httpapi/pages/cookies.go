@@ -1,0 +1,121 @@
+package pages
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/url"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
+)
+
+// Names of the cookies, without their prefix.
+const (
+	flowCookie    = "keyraft-flow"    // which browser a login in flight belongs to
+	sessionCookie = "keyraft-session" // who is signed in
+	maxCookie     = 4096              // bytes
+)
+
+// name is a cookie's name at this visit: __Host- keeps it to this host and to TLS
+// (WEB-04); a plain listener is for development alone.
+func (x *visit) name(cookie string) string {
+	if x.secure {
+		return "__Host-" + cookie
+	}
+	return cookie
+}
+
+func (x *visit) cookie(name string) string {
+	value := x.Request.Header.Cookie(x.name(name))
+	if len(value) > maxCookie {
+		return ""
+	}
+	return string(value)
+}
+
+// setCookie sends a cookie; an empty value forgets it. lax lets it come along when
+// another site sends the browser here.
+func (x *visit) setCookie(name, value string, lax bool) {
+	c := fasthttp.AcquireCookie()
+	defer fasthttp.ReleaseCookie(c)
+	c.SetKey(x.name(name))
+	c.SetValue(value)
+	c.SetPath("/")
+	c.SetHTTPOnly(true)
+	c.SetSecure(x.secure)
+	c.SetSameSite(fasthttp.CookieSameSiteStrictMode)
+	if lax {
+		c.SetSameSite(fasthttp.CookieSameSiteLaxMode)
+	}
+	if value == "" {
+		c.SetExpire(fasthttp.CookieExpireDelete)
+	}
+	x.Response.Header.SetCookie(c)
+}
+
+// browser is the hash of this browser's flow cookie; a browser without one gets it.
+func (x *visit) browser() string {
+	value := x.cookie(flowCookie)
+	if len(value) != 43 {
+		var raw [32]byte
+		rand.Read(raw[:]) // never fails: crypto/rand ends the process instead
+		value = base64.RawURLEncoding.EncodeToString(raw[:])
+		x.setCookie(flowCookie, value, true)
+	}
+	return browserOf(value)
+}
+
+func browserOf(cookie string) string {
+	sum := sha256.Sum256([]byte("flow\x00" + cookie))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// present is who is signed in at this browser.
+func (x *visit) present() (*state.Session, *state.User, error) {
+	cookie := x.cookie(sessionCookie)
+	if cookie == "" {
+		return nil, nil, nil
+	}
+	s, user, renewed, err := x.p.Current(x.view, x.tenant, cookie)
+	if err == nil && renewed != "" {
+		x.setCookie(sessionCookie, renewed, true)
+	}
+	return s, user, err
+}
+
+// sameOrigin refuses a POST that another site's page has made (WEB-01). A browser says
+// where a request comes from; what says nothing is no browser, and has no cookie of one.
+func sameOrigin(x *visit, issuer string) error {
+	if strings.HasSuffix(string(x.Path()), AuthorizePath) {
+		return nil // OpenID Connect Core §3.1.2.1: a client may send its user here by POST
+	}
+	refused := oauth.AccessDenied.With("this form was not sent by a page of this server; open the application again").WithStatus(fasthttp.StatusForbidden)
+	if site := string(x.Request.Header.Peek("Sec-Fetch-Site")); site != "" && site != "same-origin" && site != "none" {
+		return refused
+	}
+	from := string(x.Request.Header.Peek(fasthttp.HeaderOrigin))
+	if from == "" {
+		return nil
+	}
+	u, err := url.Parse(issuer)
+	if err != nil || from != u.Scheme+"://"+u.Host {
+		return refused
+	}
+	return nil
+}
+
+// origin is where a URI leads, for form-action: a scheme alone for an application's own.
+func origin(uri string) string {
+	u, err := url.Parse(uri)
+	switch {
+	case err != nil || u.Scheme == "":
+		return ""
+	case u.Scheme == "http" || u.Scheme == "https":
+		return u.Scheme + "://" + u.Host
+	}
+	return u.Scheme + ":"
+}

@@ -1,0 +1,77 @@
+package pages
+
+import (
+	"net/url"
+	"slices"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
+)
+
+// logout answers GET and POST /oauth2/logout (RP-Initiated Logout §2). A request with a
+// genuine id_token_hint of this very session ends it; any other shows a page that asks,
+// for a link of somebody else's making must not sign people out (AUT-29).
+func (p *pages) logout(x *visit) error {
+	s, _, err := x.present()
+	if err != nil {
+		return err
+	}
+	back, hinted, err := x.after(s)
+	if err != nil {
+		return err
+	}
+	confirmed := x.IsPost() && x.form.Get("confirm") == "yes" && x.cookie(flowCookie) != "" && x.form.Get("browser") == browserOf(x.cookie(flowCookie))
+	if s != nil && !hinted && !confirmed {
+		return x.page(fasthttp.StatusOK, "logout", origin(back), &logoutPage{
+			Action: x.below(LogoutPath), Browser: x.browser(), Back: x.form.Get("post_logout_redirect_uri"), Hint: x.form.Get("id_token_hint"),
+			ClientID: x.form.Get("client_id"), State: x.form.Get("state"),
+		})
+	}
+	if s != nil {
+		if err := p.End(x.ctx, x.tenant, s.GetId()); err != nil {
+			return err
+		}
+	}
+	x.setCookie(sessionCookie, "", true)
+	if back == "" {
+		return x.page(fasthttp.StatusOK, "logged_out", "", &errorPage{})
+	}
+	x.noStore()
+	x.Response.Header.Set(fasthttp.HeaderLocation, back)
+	x.SetStatusCode(fasthttp.StatusSeeOther)
+	return nil
+}
+
+// after is where the browser goes afterwards, if the client that is named or hinted has
+// registered it; hinted tells that the hint is of the session that is to end.
+func (x *visit) after(s *state.Session) (back string, hinted bool, err error) {
+	clientID, hint := x.form.Get("client_id"), x.form.Get("id_token_hint")
+	if hint != "" {
+		of, _, sid, ok := x.p.Hinted(x.view, x.tenant, hint)
+		if !ok || clientID != "" && of != clientID {
+			return "", false, oauth.InvalidRequest.With("id_token_hint is no ID token that this client got here")
+		}
+		clientID, hinted = of, s == nil || sid == s.GetId()
+	}
+	uri := x.form.Get("post_logout_redirect_uri")
+	if uri == "" {
+		return "", hinted, nil
+	}
+	client, ok := x.view.Client(x.tenant, clientID)
+	if !ok || !slices.Contains(client.GetPostLogoutRedirectUris(), uri) {
+		return "", false, oauth.InvalidRequest.With("post_logout_redirect_uri is not registered for the client that client_id or id_token_hint names")
+	}
+	if state := x.form.Get("state"); state != "" {
+		u, err := url.Parse(uri)
+		if err != nil {
+			return "", false, oauth.InvalidRequest.With("post_logout_redirect_uri is malformed")
+		}
+		q := u.Query()
+		q.Set("state", state)
+		u.RawQuery = q.Encode()
+		uri = u.String()
+	}
+	return uri, hinted, nil
+}
