@@ -74,23 +74,51 @@ func (u *Users) Check(ctx context.Context, v *state.View, tenant, username, pass
 	if known {
 		class = classKnown
 	}
-	// Guesses that ran beside this one count, too.
+	// Guesses that ran beside this one count, too, and so does what has become of the
+	// user while it waited for its turn.
 	if v, err = u.cfg.View(ctx, state.Linearizable); err != nil {
 		return nil, err
 	}
 	locked, counted, err := u.locked(v, tenant, account, class)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case locked:
-		return nil, errCheck
-	case !right || counted:
+	}
+	if right {
+		if user, err = u.same(v, user); err != nil {
+			return nil, err
+		}
+		right = user != nil
+	}
+	if locked {
+		// The write that others cost, in a row that locks nobody and prolongs no lock.
+		account, right = lockedAccount, false
+	}
+	if !right || counted {
 		if err := u.Attempt(ctx, tenant, account, class, right); err != nil {
 			return nil, err
 		}
 	}
 	if !right {
 		return nil, errCheck
+	}
+	return user, nil
+}
+
+// lockedAccount is the name under which proofs of accounts that are locked are counted;
+// no user has it, nor is it any name's that nobody has.
+const lockedAccount = "-locked"
+
+// same is the user as v has them; nil when they are gone, disabled, or have another
+// password than the one that was checked.
+func (u *Users) same(v *state.View, checked *state.User) (*state.User, error) {
+	user, err := v.User(checked.GetTenant(), checked.GetId())
+	switch {
+	case err != nil && u.cfg.Absent(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case user.GetDisabled() || user.GetPassword() != checked.GetPassword():
+		return nil, nil
 	}
 	return user, nil
 }
