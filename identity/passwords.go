@@ -30,12 +30,18 @@ func (u *Users) hash(ctx context.Context, key, password string) (string, error) 
 	switch {
 	case utf8.RuneCountInString(folded) < u.cfg.Policy.MinLength:
 		return "", bad("password", "at least %d characters are needed", u.cfg.Policy.MinLength)
-	case lower == key:
+	case sameName(folded, key):
 		return "", bad("password", "it is the user name; choose another")
 	case slices.Contains(strings.Fields(common), lower):
 		return "", bad("password", "it is one of the commonest passwords; choose another")
 	}
 	return u.cfg.Passwords.Hash(ctx, folded)
+}
+
+// sameName tells whether a password is the user name, however it is written.
+func sameName(password, key string) bool {
+	folded, err := FoldName(password)
+	return err == nil && folded == key
 }
 
 // errCheck tells nobody whether a user is unknown, disabled or locked, or the password
