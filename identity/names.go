@@ -33,7 +33,57 @@ func FoldName(name string) (string, error) {
 	}) {
 		return "", bad("username", "letters, digits and signs without spaces, control and invisible characters (RFC 8265)")
 	}
+	if strings.HasPrefix(folded, ".") || strings.HasSuffix(folded, ".") {
+		return "", bad("username", "a name neither begins nor ends with a dot: people overlook it")
+	}
+	if !oneScript(folded) {
+		return "", bad("username", "the letters of a name are of one script: others look like them (Unicode UTS 39)")
+	}
 	return folded, nil
+}
+
+// oneScript tells whether the letters of a name are of one script, or of the scripts
+// that Japanese, Chinese and Korean are written in, with Latin ones at most: the highly
+// restrictive level of UTS 39 §5.2, by each letter's own script.
+func oneScript(name string) bool {
+	var latin, east, kana, hangul, bopomofo bool
+	var other *unicode.RangeTable
+	for _, r := range name {
+		switch {
+		case unicode.In(r, unicode.Common, unicode.Inherited):
+		case unicode.Is(unicode.Latin, r):
+			latin = true
+		case unicode.Is(unicode.Han, r):
+			east = true
+		case unicode.In(r, unicode.Hiragana, unicode.Katakana):
+			kana = true
+		case unicode.Is(unicode.Hangul, r):
+			hangul = true
+		case unicode.Is(unicode.Bopomofo, r):
+			bopomofo = true
+		case other != nil:
+			if !unicode.Is(other, r) {
+				return false
+			}
+		default:
+			if other = scriptOf(r); other == nil {
+				return false
+			}
+		}
+	}
+	if other != nil {
+		return !latin && !east && !kana && !hangul && !bopomofo
+	}
+	return !(kana && hangul || kana && bopomofo || hangul && bopomofo)
+}
+
+func scriptOf(r rune) *unicode.RangeTable {
+	for _, table := range unicode.Scripts {
+		if unicode.Is(table, r) {
+			return table
+		}
+	}
+	return nil
 }
 
 // foldPassword is RFC 8265's OpaqueString: one text for all ways to type it.

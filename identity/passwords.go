@@ -30,12 +30,18 @@ func (u *Users) hash(ctx context.Context, key, password string) (string, error) 
 	switch {
 	case utf8.RuneCountInString(folded) < u.cfg.Policy.MinLength:
 		return "", bad("password", "at least %d characters are needed", u.cfg.Policy.MinLength)
-	case lower == key:
+	case sameName(folded, key):
 		return "", bad("password", "it is the user name; choose another")
 	case slices.Contains(strings.Fields(common), lower):
 		return "", bad("password", "it is one of the commonest passwords; choose another")
 	}
 	return u.cfg.Passwords.Hash(ctx, folded)
+}
+
+// sameName tells whether a password is the user name, however it is written.
+func sameName(password, key string) bool {
+	folded, err := FoldName(password)
+	return err == nil && folded == key
 }
 
 // errCheck tells nobody whether a user is unknown, disabled or locked, or the password
@@ -74,23 +80,51 @@ func (u *Users) Check(ctx context.Context, v *state.View, tenant, username, pass
 	if known {
 		class = classKnown
 	}
-	// Guesses that ran beside this one count, too.
+	// Guesses that ran beside this one count, too, and so does what has become of the
+	// user while it waited for its turn.
 	if v, err = u.cfg.View(ctx, state.Linearizable); err != nil {
 		return nil, err
 	}
 	locked, counted, err := u.locked(v, tenant, account, class)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case locked:
-		return nil, errCheck
-	case !right || counted:
+	}
+	if right {
+		if user, err = u.same(v, user); err != nil {
+			return nil, err
+		}
+		right = user != nil
+	}
+	if locked {
+		// The write that others cost, in a row that locks nobody and prolongs no lock.
+		account, right = lockedAccount, false
+	}
+	if !right || counted {
 		if err := u.Attempt(ctx, tenant, account, class, right); err != nil {
 			return nil, err
 		}
 	}
 	if !right {
 		return nil, errCheck
+	}
+	return user, nil
+}
+
+// lockedAccount is the name under which proofs of accounts that are locked are counted;
+// no user has it, nor is it any name's that nobody has.
+const lockedAccount = "-locked"
+
+// same is the user as v has them; nil when they are gone, disabled, or have another
+// password than the one that was checked.
+func (u *Users) same(v *state.View, checked *state.User) (*state.User, error) {
+	user, err := v.User(checked.GetTenant(), checked.GetId())
+	switch {
+	case err != nil && u.cfg.Absent(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case user.GetDisabled() || user.GetPassword() != checked.GetPassword():
+		return nil, nil
 	}
 	return user, nil
 }

@@ -44,6 +44,7 @@ func TestOpenAPI(t *testing.T) {
 	h.withoutCredentials()
 	h.oauth()
 	h.clients()
+	h.users()
 	h.revocations()
 	h.gateways()
 	h.keysAndTenants()

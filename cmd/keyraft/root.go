@@ -32,6 +32,7 @@ Start with 'keyraft server --dev'. Commands that talk to a cluster take
 		newGateway(io, dial, d.RunGateway),
 		newOperator(io, dial, d),
 		newClient(io, dial),
+		newUser(io, dial),
 		newToken(io, dial),
 		newBench(io),
 		newConfig(io),

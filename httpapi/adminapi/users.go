@@ -23,6 +23,7 @@ func (a *api) userEndpoints() []endpoint {
 		{method: "PUT", path: usersPath + "/{id}", tenanted: true, keyed: true, serve: a.putUser},
 		{method: "PATCH", path: usersPath + "/{id}", tenanted: true, keyed: true, serve: a.patchUser},
 		{method: "DELETE", path: usersPath + "/{id}", tenanted: true, keyed: true, serve: a.deleteUser},
+		{method: "POST", path: usersPath + "/{id}/password", tenanted: true, keyed: true, serve: a.setPassword},
 		{method: "DELETE", path: usersPath + "/{id}/logins", tenanted: true, serve: a.endLogins},
 		{method: "DELETE", path: usersPath + "/{id}/lockout", tenanted: true, serve: a.unlockUser},
 	}
@@ -161,6 +162,24 @@ func (a *api) patchUser(r *request) error {
 	})
 }
 
+// setPassword gives a user a new password, which ends every login of before.
+func (a *api) setPassword(r *request) error {
+	var in struct {
+		Password string `json:"password"`
+	}
+	if err := httpapi.DecodeJSON(r.RequestCtx, &in); err != nil {
+		return err
+	}
+	if in.Password == "" {
+		return invalid("password", "it is missing; send the new password")
+	}
+	return a.changeUser(r, func(u *state.User) (*identity.Profile, error) {
+		p := identity.ProfileOf(u)
+		p.Password = in.Password
+		return p, nil
+	})
+}
+
 // changeUser makes one change on the newest record, as changeClient does.
 func (a *api) changeUser(r *request, change func(*state.User) (*identity.Profile, error)) error {
 	for race := 1; ; race++ {
@@ -194,18 +213,25 @@ func (a *api) changeUser(r *request, change func(*state.User) (*identity.Profile
 }
 
 func (a *api) deleteUser(r *request) error {
+	id := httpapi.Param(r.RequestCtx, "id")
+	var expect uint64 // whichever there is
 	u, err := a.currentUser(r)
-	if err != nil {
+	if err == nil {
+		tagged, named, mismatch := r.ifMatch(u.GetGeneration())
+		if mismatch != nil {
+			return mismatch
+		}
+		if named {
+			expect = tagged
+		}
+	} else if _, _, retry := command.KeyFrom(r.ctx); !retry {
 		return err
 	}
-	expect, named, err := r.ifMatch(u.GetGeneration())
-	if err != nil {
-		return err
-	}
-	if !named {
-		expect = 0
-	}
-	if err := a.Users.Delete(r.ctx, r.view, r.tenant, u.GetId(), expect); err != nil {
+	err = a.Users.Delete(r.ctx, r.view, r.tenant, id, expect) // a retry gets the kept answer
+	switch {
+	case errors.Is(err, command.Stale):
+		return errChanged
+	case err != nil:
 		return err
 	}
 	r.SetStatusCode(fasthttp.StatusNoContent)
