@@ -109,3 +109,29 @@ func TestScopePatterns(t *testing.T) {
 		}
 	}
 }
+
+// TestTheTenantAllowsGrants: those that it names; where it names none, all but what is
+// off by default (TOK-35).
+func TestTheTenantAllowsGrants(t *testing.T) {
+	t.Parallel()
+	client := &state.Client{GrantTypes: []string{"client_credentials", "password", "refresh_token"}}
+	for _, tt := range []struct {
+		name    string
+		allowed []string
+		grant   oauth.GrantType
+		want    bool
+	}{
+		{"one that is on by default", nil, oauth.GrantClientCredentials, true},
+		{"password is off by default", nil, oauth.GrantPassword, false},
+		{"password where the tenant names it", []string{"password"}, oauth.GrantPassword, true},
+		{"what the tenant does not name", []string{"password", "refresh_token"}, oauth.GrantClientCredentials, false},
+		{"the tenant's list gives the client none", []string{"authorization_code"}, oauth.GrantAuthorizationCode, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tenant := &state.Tenant{Id: "default", Settings: &state.TenantSettings{GrantTypes: tt.allowed}}
+			if err := gate(tenant, client, tt.grant); (err == nil) != tt.want || err != nil && !errors.Is(err, oauth.UnauthorizedClient) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
