@@ -74,9 +74,6 @@ type policy struct {
 	tenant *state.Tenant
 	client *state.Client
 	user   *state.User
-
-	patterns []*regexp.Regexp
-	compiled bool
 }
 
 // preset is what a client gets that asks for nothing.
@@ -154,15 +151,9 @@ func HasRole(v *state.View, tenant string, user *state.User, role string) bool {
 
 // matched reports whether one of the tenant's patterns matches the whole of item.
 func (p *policy) matched(item string) (bool, error) {
-	if !p.compiled {
-		p.compiled = true
-		for _, text := range p.tenant.GetSettings().GetScopePatterns() {
-			pattern, err := ScopePattern(text)
-			if err != nil {
-				return false, err // it was checked when it was saved
-			}
-			p.patterns = append(p.patterns, pattern)
-		}
+	patterns, err := p.v.ScopePatterns(p.tenant, ScopePattern)
+	if err != nil {
+		return false, err // they were checked when they were saved
 	}
-	return slices.ContainsFunc(p.patterns, func(r *regexp.Regexp) bool { return r.MatchString(item) }), nil
+	return slices.ContainsFunc(patterns, func(r *regexp.Regexp) bool { return r.MatchString(item) }), nil
 }

@@ -2,6 +2,7 @@ package grants
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -133,5 +134,27 @@ func TestTheTenantAllowsGrants(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		})
+	}
+}
+
+// TestPatternsAreCompiledOnce: for each row of a tenant; another row has its own.
+func TestPatternsAreCompiledOnce(t *testing.T) {
+	t.Parallel()
+	v := registered(t)
+	made := 0
+	compile := func(text string) (*regexp.Regexp, error) { made++; return ScopePattern(text) }
+	of := func(pattern string) *state.Tenant {
+		return &state.Tenant{Id: "default", Settings: &state.TenantSettings{ScopePatterns: []string{pattern}}}
+	}
+	one, two := of("a"), of("b")
+	for i, tt := range []struct {
+		tenant  *state.Tenant
+		matches string
+		made    int
+	}{{one, "a", 1}, {one, "a", 1}, {two, "b", 2}, {two, "b", 2}, {one, "a", 3}} {
+		got, err := v.ScopePatterns(tt.tenant, compile)
+		if err != nil || len(got) != 1 || !got[0].MatchString(tt.matches) || made != tt.made {
+			t.Errorf("step %d: %v, error %v, compiled %d times, want %d", i, got, err, made, tt.made)
+		}
 	}
 }

@@ -586,6 +586,7 @@ type Client struct {
 	SelfRegistered                    bool                   `protobuf:"varint,72,opt,name=self_registered,json=selfRegistered,proto3" json:"self_registered,omitempty"`
 	RegistrationToken                 []byte                 `protobuf:"bytes,73,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`             // keyed hash (RFC 7592)
 	RegistrationTokenKey              uint32                 `protobuf:"varint,74,opt,name=registration_token_key,json=registrationTokenKey,proto3" json:"registration_token_key,omitempty"` // version of the hash key
+	AccessTokenClaims                 []*ClaimRule           `protobuf:"bytes,90,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
 	unknownFields                     protoimpl.UnknownFields
 	sizeCache                         protoimpl.SizeCache
 }
@@ -1136,6 +1137,13 @@ func (x *Client) GetRegistrationTokenKey() uint32 {
 		return x.RegistrationTokenKey
 	}
 	return 0
+}
+
+func (x *Client) GetAccessTokenClaims() []*ClaimRule {
+	if x != nil {
+		return x.AccessTokenClaims
+	}
+	return nil
 }
 
 // OpaqueToken is what is kept of an opaque access token; its key holds the
@@ -2253,7 +2261,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1d\n" +
 	"\n" +
 	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x16\n" +
-	"\x06sealed\x18\a \x01(\fR\x06sealed\"\x8e\x18\n" +
+	"\x06sealed\x18\a \x01(\fR\x06sealed\"\xdb\x18\n" +
 	"\x06Client\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -2342,7 +2350,8 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x14backchannel_delivery\x18G \x01(\tR\x13backchannelDelivery\x12'\n" +
 	"\x0fself_registered\x18H \x01(\bR\x0eselfRegistered\x12-\n" +
 	"\x12registration_token\x18I \x01(\fR\x11registrationToken\x124\n" +
-	"\x16registration_token_key\x18J \x01(\rR\x14registrationTokenKeyB\x10\n" +
+	"\x16registration_token_key\x18J \x01(\rR\x14registrationTokenKey\x12K\n" +
+	"\x13access_token_claims\x18Z \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaimsB\x10\n" +
 	"\x0e_refresh_graceB\x13\n" +
 	"\x11_refresh_rotation\"\xa9\x04\n" +
 	"\vOpaqueToken\x12\x16\n" +
@@ -2510,11 +2519,12 @@ var file_fsm_state_records_proto_depIdxs = []int32{
 	2, // 0: keyraft.state.v1.Tenant.settings:type_name -> keyraft.state.v1.TenantSettings
 	3, // 1: keyraft.state.v1.TenantSettings.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
 	4, // 2: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	3, // 3: keyraft.state.v1.Client.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_fsm_state_records_proto_init() }

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"regexp"
 	"slices"
 
 	"github.com/keyraft/keyraft/storage"
@@ -63,6 +64,33 @@ func (v *View) Implies(tenant, wide, narrow string) bool {
 		}
 	}
 	return false
+}
+
+// tenantPatterns are the compiled scope_patterns of one row of a tenant.
+type tenantPatterns struct {
+	of       *Tenant // rows never change: another row is another pointer
+	compiled []*regexp.Regexp
+}
+
+// ScopePatterns returns what compile makes of the scope_patterns of t, which it is
+// asked for once for each row of a tenant.
+func (v *View) ScopePatterns(t *Tenant, compile func(pattern string) (*regexp.Regexp, error)) ([]*regexp.Regexp, error) {
+	if len(t.GetSettings().GetScopePatterns()) == 0 {
+		return nil, nil
+	}
+	if kept, ok := v.decoded.patterns.Load(t.GetId()); ok && kept.(*tenantPatterns).of == t {
+		return kept.(*tenantPatterns).compiled, nil
+	}
+	p := &tenantPatterns{of: t}
+	for _, text := range t.GetSettings().GetScopePatterns() {
+		r, err := compile(text)
+		if err != nil {
+			return nil, err
+		}
+		p.compiled = append(p.compiled, r)
+	}
+	v.decoded.patterns.Store(t.GetId(), p)
+	return p.compiled, nil
 }
 
 // PutScope writes one scope.

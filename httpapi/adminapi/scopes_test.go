@@ -112,6 +112,14 @@ func TestTenantSettings(t *testing.T) {
 	if _, there := got["refresh_grace"]; there || got["grant_types"] != nil || got["refresh_token_lifetime"] != 86400.0 {
 		t.Errorf("%v", got)
 	}
+	got = w.object(200, "PATCH", at, `{"access_token_claims":[{"claim":"office","source":"attribute:office"}]}`)
+	if rules, _ := got["access_token_claims"].([]any); len(rules) != 1 {
+		t.Errorf("%v", got)
+	}
+	w.refused(400, "invalid_client_metadata", "access_token_claims", "PATCH", at, `{"access_token_claims":[{"claim":"sub","source":"email"}]}`) // REG-05
+	w.refused(400, "invalid_request", "access_token_claims", "PATCH", at, `{"access_token_claims":[{"claim":"a","source":"email","x":1}]}`)
+	w.object(201, "POST", "/admin/v1/clients", `{"client_id":"claims","access_token_claims":[{"claim":"roles","source":"roles"}]}`)
+	w.refused(400, "invalid_client_metadata", "access_token_claims", "PATCH", "/admin/v1/clients/claims", `{"access_token_claims":[{"claim":"scope","source":"roles"}]}`)
 	w.refused(403, "insufficient_scope", "", "PATCH", at, `{"allow_never_expires":true}`, "Authorization", "Bearer "+acmeToken)
 	w.refused(404, "not_found", "", "PATCH", "/admin/v1/tenants/default", `{"narrow_scopes":true}`, "Authorization", "Bearer "+acmeToken) // ADM-01
 	w.refused(404, "not_found", "", "PATCH", "/admin/v1/tenants/nobody", `{}`)

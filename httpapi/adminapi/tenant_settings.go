@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
@@ -38,11 +40,28 @@ func settings() map[string]set {
 			s.ScopePatterns = patterns
 			return checkPatterns(patterns)
 		}),
+		"access_token_claims": func(s *state.TenantSettings, field string, raw json.RawMessage) error {
+			var rules []clients.ClaimRule
+			if raw != nil {
+				if err := strictRules(raw, &rules); err != nil {
+					return invalid(field, `a list of {"claim": ..., "source": ...} is needed`)
+				}
+			}
+			s.AccessTokenClaims = clients.ClaimRulesTo(rules)
+			return clients.CheckClaims(rules)
+		},
 		"grant_types": plain(func(s *state.TenantSettings, types []string) error {
 			s.GrantTypes = types
 			return checkGrantTypes(types)
 		}),
 	}
+}
+
+// strictRules refuses a member that a rule has not.
+func strictRules(raw []byte, into *[]clients.ClaimRule) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
 }
 
 func value(n *int64) int64 {
@@ -194,6 +213,8 @@ type settingsLine struct {
 	AllowNeverExpires    bool     `json:"allow_never_expires"`
 	ScopePatterns        []string `json:"scope_patterns,omitempty"`
 	GrantTypes           []string `json:"grant_types,omitempty"`
+
+	AccessTokenClaims []clients.ClaimRule `json:"access_token_claims,omitempty"`
 }
 
 func settingsOf(s *state.TenantSettings) settingsLine {
@@ -202,6 +223,7 @@ func settingsOf(s *state.TenantSettings) settingsLine {
 		RefreshIdleLifetime: s.GetRefreshIdleLifetime(), IDTokenLifetime: s.GetIdTokenLifetime(),
 		NarrowScopes: s.GetNarrowScopes(), RefuseUnknownScopes: s.GetRefuseUnknownScopes(), AllowNeverExpires: s.GetAllowNeverExpires(),
 		ScopePatterns: s.GetScopePatterns(), GrantTypes: s.GetGrantTypes(),
+		AccessTokenClaims: clients.ClaimRulesFrom(s.GetAccessTokenClaims()),
 	}
 	if s != nil {
 		line.RefreshGrace = s.RefreshGrace
