@@ -35,7 +35,7 @@ func (r *Registration) openIDFrom(c *state.Client) {
 	r.RequireRequestObject, r.DPoPBound, r.TLSBound = c.GetRequireRequestObject(), c.GetDpopBound(), c.GetTlsBound()
 	r.TLSSubjectDN, r.TLSSanDNS, r.TLSSanURI = c.GetTlsSubjectDn(), c.GetTlsSanDns(), c.GetTlsSanUri()
 	r.TLSSanIP, r.TLSSanEmail, r.DetailsTypes = c.GetTlsSanIp(), c.GetTlsSanEmail(), c.GetDetailsTypes()
-	r.RefreshIdleLifetime = seconds(c.GetRefreshIdleLifetime())
+	r.RefreshIdleLifetime, r.AccessTokenClaims = seconds(c.GetRefreshIdleLifetime()), ClaimRulesFrom(c.GetAccessTokenClaims())
 	if c.RefreshRotation != nil {
 		rotates := c.GetRefreshRotation()
 		r.RefreshRotation = &rotates
@@ -58,6 +58,7 @@ func (r *Registration) openIDTo(c *state.Client) {
 	c.TlsSubjectDn, c.TlsSanDns, c.TlsSanUri = r.TLSSubjectDN, r.TLSSanDNS, r.TLSSanURI
 	c.TlsSanIp, c.TlsSanEmail, c.DetailsTypes = r.TLSSanIP, r.TLSSanEmail, r.DetailsTypes
 	c.RefreshIdleLifetime, c.RefreshRotation = valueOf(r.RefreshIdleLifetime), r.RefreshRotation
+	c.AccessTokenClaims = ClaimRulesTo(r.AccessTokenClaims)
 }
 
 // responseTypes are those of OAuth 2.0 Multiple Response Type Encoding Practices that
@@ -241,7 +242,7 @@ func (r *Registration) checkAlgs() error {
 	if len(r.DetailsTypes) > maxItems || slices.ContainsFunc(r.DetailsTypes, notToken) {
 		return bad("authorization_details_types", "at most %d names without spaces", maxItems)
 	}
-	return nil
+	return CheckClaims(r.AccessTokenClaims)
 }
 
 // notToken tells what cannot stand in a list that is separated by spaces.

@@ -81,6 +81,10 @@ type Registration struct {
 	RefreshRotation      *bool    `json:"refresh_token_rotation,omitempty"`      // nil: rotates
 	RefreshIdleLifetime  *Seconds `json:"refresh_token_idle_lifetime,omitempty"`
 
+	// AccessTokenClaims are claims from what is known of the user. They count for
+	// clients that an administrator registered.
+	AccessTokenClaims []ClaimRule `json:"access_token_claims,omitempty"`
+
 	ClientURI       string   `json:"client_uri,omitempty"`
 	LogoURI         string   `json:"logo_uri,omitempty"`
 	PolicyURI       string   `json:"policy_uri,omitempty"`

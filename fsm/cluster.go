@@ -107,7 +107,9 @@ func (s step) setIssuer(c *command.SetIssuer) (command.Result, error) {
 
 func (s step) putTenant(c *command.PutTenant) (command.Result, error) {
 	t := c.GetTenant()
-	if t.GetId() == "" || !keyable(t.GetId()) || !lifetimes(t.GetLongestLifetime(), t.GetSettings().GetAccessTokenLifetime()) {
+	set := t.GetSettings()
+	if t.GetId() == "" || !keyable(t.GetId()) || !lifetimes(t.GetLongestLifetime(), set.GetAccessTokenLifetime(), set.GetRefreshTokenLifetime(),
+		set.GetRefreshIdleLifetime(), set.GetIdTokenLifetime(), set.GetRefreshGrace()) {
 		return reject(command.Invalid)
 	}
 	old, ok := s.Tenant(t.GetId())

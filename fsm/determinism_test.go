@@ -39,7 +39,7 @@ func (d drawn) end() int64 {
 
 func (d drawn) command() command.Command {
 	tenant, id := d.tenant(), d.id()
-	switch rapid.IntRange(1, 28).Draw(d.T, "kind") {
+	switch rapid.IntRange(1, 31).Draw(d.T, "kind") {
 	case 1:
 		return bootstrap()
 	case 2:
@@ -93,6 +93,8 @@ func (d drawn) command() command.Command {
 			return &command.DeleteUser{Tenant: tenant, Id: "u", Expect: d.generation() % 2}
 		}
 		return attempt(d.pick("user id", "u", "u1"), d.flag("ok"))
+	case 29, 30, 31:
+		return d.registry(tenant, id)
 	default:
 		return &command.Expire{UpTo: rapid.Int64Range(-1, t0+500_000).Draw(d.T, "up to"), Limit: rapid.Uint32Range(0, 4).Draw(d.T, "limit")}
 	}
@@ -115,6 +117,26 @@ func (d drawn) grant(tenant, id string) command.Command {
 			c.Family = &state.RefreshFamily{Id: family, Hash: token(), ExpiresAt: d.end(), EndsAt: max(0, d.end()), Offline: d.flag("offline")}
 		}
 		return c
+	}
+}
+
+func (d drawn) registry(tenant, id string) command.Command {
+	names := func(label string) []string {
+		return rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 2).Draw(d.T, label)
+	}
+	switch rapid.IntRange(0, 7).Draw(d.T, "registry command") {
+	case 0, 1:
+		return &command.PutRole{Role: &state.Role{Tenant: tenant, Name: id}, Expect: d.generation()}
+	case 2:
+		return &command.DeleteRole{Tenant: tenant, Name: id, Expect: d.generation(), Force: d.flag("force")}
+	case 3:
+		return &command.PutGroup{Group: &state.Group{Tenant: tenant, Name: id, Roles: names("roles")}, Expect: d.generation()}
+	case 4:
+		return &command.DeleteGroup{Tenant: tenant, Name: id, Expect: d.generation()}
+	case 5, 6:
+		return &command.PutScope{Scope: &state.Scope{Tenant: tenant, Name: id, Roles: names("roles"), Includes: names("includes")}, Expect: d.generation()}
+	default:
+		return &command.DeleteScope{Tenant: tenant, Name: id, Expect: d.generation()}
 	}
 }
 

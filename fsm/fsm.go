@@ -299,6 +299,18 @@ func (s step) run(c command.Command) (command.Result, error) {
 		return s.deleteUser(c)
 	case *command.RecordAttempt:
 		return s.recordAttempt(c)
+	case *command.PutRole:
+		return s.putRole(c)
+	case *command.DeleteRole:
+		return s.deleteRole(c)
+	case *command.PutGroup:
+		return s.putGroup(c)
+	case *command.DeleteGroup:
+		return s.deleteGroup(c)
+	case *command.PutScope:
+		return s.putScope(c)
+	case *command.DeleteScope:
+		return s.deleteScope(c)
 	case *command.Redeem:
 		return s.redeem(c)
 	case *command.RotateRefresh:

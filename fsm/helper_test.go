@@ -296,6 +296,9 @@ var layout = map[byte]struct {
 	0x19: {"family by session", "sss", nil},
 	0x1a: {"sector", "sss", nil},
 	0x1b: {"attempts", "sss", func() proto.Message { return &state.Attempts{} }},
+	0x40: {"scope", "ss", func() proto.Message { return &state.Scope{} }},
+	0x41: {"role", "ss", func() proto.Message { return &state.Role{} }},
+	0x42: {"group", "ss", func() proto.Message { return &state.Group{} }},
 }
 
 // dump is every row, one a line, in words that don't change with a library.

@@ -326,6 +326,18 @@ func ungenerated(c command.Command) bool {
 		c.Expect = 0
 	case *command.PutSigningKey:
 		c.Expect = 0
+	case *command.PutRole:
+		c.Expect = 0
+	case *command.DeleteRole:
+		c.Expect = 0
+	case *command.PutGroup:
+		c.Expect = 0
+	case *command.DeleteGroup:
+		c.Expect = 0
+	case *command.PutScope:
+		c.Expect = 0
+	case *command.DeleteScope:
+		c.Expect = 0
 	case *command.IssueOpaque, *command.Bootstrap:
 		return false
 	}

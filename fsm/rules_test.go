@@ -322,6 +322,12 @@ func longNames(long string) []command.Command {
 		&command.PutGateway{Gateway: g},
 		&command.DeleteGateway{Id: long},
 		&command.SetIssuer{Issuer: long},
+		&command.PutRole{Role: &state.Role{Tenant: "default", Name: long}},
+		&command.DeleteRole{Tenant: "default", Name: long},
+		&command.PutGroup{Group: &state.Group{Tenant: "default", Name: long}},
+		&command.DeleteGroup{Tenant: "default", Name: long},
+		&command.PutScope{Scope: &state.Scope{Tenant: "default", Name: long}},
+		&command.DeleteScope{Tenant: long, Name: "x"},
 	}
 }
 

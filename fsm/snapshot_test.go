@@ -45,6 +45,9 @@ func fill(n *node) {
 	n.must(&command.PutGateway{Gateway: &state.Gateway{Id: "g", Credential: digest("g")}})
 	n.must(revocation("subject", "alice", seconds(-1), seconds(600)))
 	n.must(revocation("token", "j1", 0, seconds(600)))
+	n.must(&command.PutRole{Role: &state.Role{Tenant: "default", Name: "clerk"}})
+	n.must(&command.PutGroup{Group: &state.Group{Tenant: "default", Name: "staff", Roles: []string{"clerk"}}})
+	n.must(&command.PutScope{Scope: &state.Scope{Tenant: "default", Name: "read", Roles: []string{"clerk"}}})
 	n.keyed(&command.PutTenant{Tenant: &state.Tenant{Id: "acme"}}, "k", "b")
 }
 

@@ -192,6 +192,9 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 		x.claims.Act = a.GetAct()
 	}
 	var err error
+	if x.claims.Extra, err = p.extra(v, tenant, client, d); err != nil {
+		return err
+	}
 	if client.GetAccessTokenFormat() == formatOpaque {
 		out.Token, err = p.cfg.Opaque.AppendToken(ctx, out.Token[:0], v, tenant, client, &x.claims)
 	} else {

@@ -48,6 +48,7 @@ func TestOpenAPI(t *testing.T) {
 	h.revocations()
 	h.gateways()
 	h.keysAndTenants()
+	h.registry()
 	h.operations()
 	h.cluster()
 	h.snapshots()
@@ -476,6 +477,34 @@ func (h *holder) keysAndTenants() {
 	h.admin("GET", "tenants?name=x", nil, 400)
 	h.admin("GET", "tenants/default", nil, 200)
 	h.admin("GET", "tenants/nobody", nil, 404)
+}
+
+func (h *holder) registry() {
+	h.admin("POST", "roles", map[string]any{"name": "clerk"}, 201)
+	for path, members := range map[string]map[string]any{
+		"roles":  {"name": "head", "description": "Of the office"},
+		"groups": {"name": "head", "description": "Of the office", "roles": []string{"clerk"}},
+		"scopes": {"name": "head", "display_name": "Orders", "roles": []string{"clerk"}, "claims": []string{"office"}},
+	} {
+		h.admin("POST", path, members, 201)
+		h.admin("POST", path, members, 409)
+		h.admin("GET", path+"?limit=1", nil, 200)
+		h.admin("GET", path+"?limit=x", nil, 400)
+		one := path + "/head"
+		got := h.admin("GET", one, nil, 200)
+		h.admin("PUT", one, map[string]any{"description": "Another"}, 200, "If-Match", got.header.Get("ETag"))
+		h.admin("PUT", one, map[string]any{}, 412, "If-Match", got.header.Get("ETag"))
+		h.admin("PATCH", one, map[string]any{"description": nil}, 200)
+		h.admin("PATCH", one, map[string]any{"colour": "red"}, 400)
+		h.admin("DELETE", path+"/~aGVhZA", nil, 204)
+		h.admin("DELETE", one, nil, 404)
+		h.admin("GET", one, nil, 404)
+	}
+	h.admin("DELETE", "roles/clerk?force=perhaps", nil, 400)
+	h.admin("DELETE", "roles/clerk?force=true", nil, 204)
+	h.admin("PATCH", "tenants/default", map[string]any{"refresh_idle_lifetime": "8h", "narrow_scopes": false, "scope_patterns": []string{"device_.*"}}, 200)
+	h.admin("PATCH", "tenants/default", map[string]any{"scope_patterns": []string{"("}}, 400)
+	h.admin("PATCH", "tenants/default", map[string]any{"refresh_idle_lifetime": nil, "scope_patterns": nil}, 200)
 }
 
 func (h *holder) operations() {

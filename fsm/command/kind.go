@@ -50,6 +50,12 @@ const (
 	KindPutUser       Kind = 30 // level 1
 	KindDeleteUser    Kind = 31 // level 1
 	KindRecordAttempt Kind = 32 // level 1
+	KindPutRole       Kind = 33 // level 1
+	KindDeleteRole    Kind = 34 // level 1
+	KindPutGroup      Kind = 35 // level 1
+	KindDeleteGroup   Kind = 36 // level 1
+	KindPutScope      Kind = 37 // level 1
+	KindDeleteScope   Kind = 38 // level 1
 
 	KindRedeem        Kind = 50 // level 1
 	KindRotateRefresh Kind = 51 // level 1
@@ -128,6 +134,18 @@ func New(k Kind, version uint8) (Command, error) {
 		return &DeleteUser{}, nil
 	case KindRecordAttempt:
 		return &RecordAttempt{}, nil
+	case KindPutRole:
+		return &PutRole{}, nil
+	case KindDeleteRole:
+		return &DeleteRole{}, nil
+	case KindPutGroup:
+		return &PutGroup{}, nil
+	case KindDeleteGroup:
+		return &DeleteGroup{}, nil
+	case KindPutScope:
+		return &PutScope{}, nil
+	case KindDeleteScope:
+		return &DeleteScope{}, nil
 	case KindRedeem:
 		return &Redeem{}, nil
 	case KindRotateRefresh:
@@ -168,6 +186,13 @@ func (*Expire) Kind() Kind           { return KindExpire }
 func (*PutUser) Kind() Kind       { return KindPutUser }
 func (*DeleteUser) Kind() Kind    { return KindDeleteUser }
 func (*RecordAttempt) Kind() Kind { return KindRecordAttempt }
+func (*PutRole) Kind() Kind       { return KindPutRole }
+func (*DeleteRole) Kind() Kind    { return KindDeleteRole }
+func (*PutGroup) Kind() Kind      { return KindPutGroup }
+func (*DeleteGroup) Kind() Kind   { return KindDeleteGroup }
+func (*PutScope) Kind() Kind      { return KindPutScope }
+func (*DeleteScope) Kind() Kind   { return KindDeleteScope }
+
 func (*Redeem) Kind() Kind        { return KindRedeem }
 func (*RotateRefresh) Kind() Kind { return KindRotateRefresh }
 func (*EndGrant) Kind() Kind      { return KindEndGrant }

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
@@ -15,7 +16,8 @@ const clientSlots = 32768
 // is no promise about anything: what is found must be of the very row that the
 // caller's view holds. Safe for concurrent use; two that share a slot take turns.
 type clientCache struct {
-	slots [clientSlots]atomic.Pointer[decodedClient]
+	slots    [clientSlots]atomic.Pointer[decodedClient]
+	patterns sync.Map // tenant → *tenantPatterns
 }
 
 type decodedClient struct {

@@ -231,8 +231,11 @@ type TenantSettings struct {
 	RefreshIdleLifetime  int64                  `protobuf:"varint,6,opt,name=refresh_idle_lifetime,json=refreshIdleLifetime,proto3" json:"refresh_idle_lifetime,omitempty"`
 	IdTokenLifetime      int64                  `protobuf:"varint,7,opt,name=id_token_lifetime,json=idTokenLifetime,proto3" json:"id_token_lifetime,omitempty"`
 	RefreshGrace         *int64                 `protobuf:"varint,8,opt,name=refresh_grace,json=refreshGrace,proto3,oneof" json:"refresh_grace,omitempty"`
-	GrantTypes           []string               `protobuf:"bytes,9,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`           // allowed; empty: those on by default
-	ScopePatterns        []string               `protobuf:"bytes,10,rep,name=scope_patterns,json=scopePatterns,proto3" json:"scope_patterns,omitempty"` // RE2, anchored: given without a role check
+	GrantTypes           []string               `protobuf:"bytes,9,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`                                // allowed; empty: those on by default
+	ScopePatterns        []string               `protobuf:"bytes,10,rep,name=scope_patterns,json=scopePatterns,proto3" json:"scope_patterns,omitempty"`                      // RE2, anchored: given without a role check
+	RefuseUnknownScopes  bool                   `protobuf:"varint,11,opt,name=refuse_unknown_scopes,json=refuseUnknownScopes,proto3" json:"refuse_unknown_scopes,omitempty"` // a user's grant gives only what is registered or matches a pattern
+	AllowNeverExpires    bool                   `protobuf:"varint,12,opt,name=allow_never_expires,json=allowNeverExpires,proto3" json:"allow_never_expires,omitempty"`       // refresh tokens without an end; only an operator sets it
+	AccessTokenClaims    []*ClaimRule           `protobuf:"bytes,13,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -337,6 +340,81 @@ func (x *TenantSettings) GetScopePatterns() []string {
 	return nil
 }
 
+func (x *TenantSettings) GetRefuseUnknownScopes() bool {
+	if x != nil {
+		return x.RefuseUnknownScopes
+	}
+	return false
+}
+
+func (x *TenantSettings) GetAllowNeverExpires() bool {
+	if x != nil {
+		return x.AllowNeverExpires
+	}
+	return false
+}
+
+func (x *TenantSettings) GetAccessTokenClaims() []*ClaimRule {
+	if x != nil {
+		return x.AccessTokenClaims
+	}
+	return nil
+}
+
+// ClaimRule puts something that is known of the user into a claim of access
+// tokens. Level 1.
+type ClaimRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Claim         string                 `protobuf:"bytes,1,opt,name=claim,proto3" json:"claim,omitempty"`
+	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"` // member of the user, or "attribute:" and a name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimRule) Reset() {
+	*x = ClaimRule{}
+	mi := &file_fsm_state_records_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimRule) ProtoMessage() {}
+
+func (x *ClaimRule) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_state_records_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimRule.ProtoReflect.Descriptor instead.
+func (*ClaimRule) Descriptor() ([]byte, []int) {
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ClaimRule) GetClaim() string {
+	if x != nil {
+		return x.Claim
+	}
+	return ""
+}
+
+func (x *ClaimRule) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
 // SecretHash is a client secret as it is stored: the keyed hash of a generated
 // one, or an argon2id PHC string of one that a person chose. Level 1.
 type SecretHash struct {
@@ -354,7 +432,7 @@ type SecretHash struct {
 
 func (x *SecretHash) Reset() {
 	*x = SecretHash{}
-	mi := &file_fsm_state_records_proto_msgTypes[3]
+	mi := &file_fsm_state_records_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +444,7 @@ func (x *SecretHash) String() string {
 func (*SecretHash) ProtoMessage() {}
 
 func (x *SecretHash) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[3]
+	mi := &file_fsm_state_records_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +457,7 @@ func (x *SecretHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretHash.ProtoReflect.Descriptor instead.
 func (*SecretHash) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{3}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SecretHash) GetId() string {
@@ -508,13 +586,14 @@ type Client struct {
 	SelfRegistered                    bool                   `protobuf:"varint,72,opt,name=self_registered,json=selfRegistered,proto3" json:"self_registered,omitempty"`
 	RegistrationToken                 []byte                 `protobuf:"bytes,73,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`             // keyed hash (RFC 7592)
 	RegistrationTokenKey              uint32                 `protobuf:"varint,74,opt,name=registration_token_key,json=registrationTokenKey,proto3" json:"registration_token_key,omitempty"` // version of the hash key
+	AccessTokenClaims                 []*ClaimRule           `protobuf:"bytes,90,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
 	unknownFields                     protoimpl.UnknownFields
 	sizeCache                         protoimpl.SizeCache
 }
 
 func (x *Client) Reset() {
 	*x = Client{}
-	mi := &file_fsm_state_records_proto_msgTypes[4]
+	mi := &file_fsm_state_records_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +605,7 @@ func (x *Client) String() string {
 func (*Client) ProtoMessage() {}
 
 func (x *Client) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[4]
+	mi := &file_fsm_state_records_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +618,7 @@ func (x *Client) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Client.ProtoReflect.Descriptor instead.
 func (*Client) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{4}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Client) GetTenant() string {
@@ -1060,6 +1139,13 @@ func (x *Client) GetRegistrationTokenKey() uint32 {
 	return 0
 }
 
+func (x *Client) GetAccessTokenClaims() []*ClaimRule {
+	if x != nil {
+		return x.AccessTokenClaims
+	}
+	return nil
+}
+
 // OpaqueToken is what is kept of an opaque access token; its key holds the
 // expiry minute and the keyed hash, never the token. Level 1.
 type OpaqueToken struct {
@@ -1093,7 +1179,7 @@ type OpaqueToken struct {
 
 func (x *OpaqueToken) Reset() {
 	*x = OpaqueToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[5]
+	mi := &file_fsm_state_records_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1191,7 @@ func (x *OpaqueToken) String() string {
 func (*OpaqueToken) ProtoMessage() {}
 
 func (x *OpaqueToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[5]
+	mi := &file_fsm_state_records_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1204,7 @@ func (x *OpaqueToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueToken.ProtoReflect.Descriptor instead.
 func (*OpaqueToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{5}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *OpaqueToken) GetTenant() string {
@@ -1302,7 +1388,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fsm_state_records_proto_msgTypes[6]
+	mi := &file_fsm_state_records_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1400,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[6]
+	mi := &file_fsm_state_records_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1413,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{6}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Event) GetSeq() uint64 {
@@ -1420,7 +1506,7 @@ type SigningKey struct {
 
 func (x *SigningKey) Reset() {
 	*x = SigningKey{}
-	mi := &file_fsm_state_records_proto_msgTypes[7]
+	mi := &file_fsm_state_records_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1518,7 @@ func (x *SigningKey) String() string {
 func (*SigningKey) ProtoMessage() {}
 
 func (x *SigningKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[7]
+	mi := &file_fsm_state_records_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1531,7 @@ func (x *SigningKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKey.ProtoReflect.Descriptor instead.
 func (*SigningKey) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{7}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SigningKey) GetTenant() string {
@@ -1541,7 +1627,7 @@ type ClusterKey struct {
 
 func (x *ClusterKey) Reset() {
 	*x = ClusterKey{}
-	mi := &file_fsm_state_records_proto_msgTypes[8]
+	mi := &file_fsm_state_records_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1639,7 @@ func (x *ClusterKey) String() string {
 func (*ClusterKey) ProtoMessage() {}
 
 func (x *ClusterKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[8]
+	mi := &file_fsm_state_records_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1652,7 @@ func (x *ClusterKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterKey.ProtoReflect.Descriptor instead.
 func (*ClusterKey) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{8}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ClusterKey) GetName() string {
@@ -1635,7 +1721,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_fsm_state_records_proto_msgTypes[9]
+	mi := &file_fsm_state_records_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1733,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[9]
+	mi := &file_fsm_state_records_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1746,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{9}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Node) GetId() string {
@@ -1782,7 +1868,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[10]
+	mi := &file_fsm_state_records_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +1880,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[10]
+	mi := &file_fsm_state_records_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1807,7 +1893,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{10}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JoinToken) GetExpiresAt() int64 {
@@ -1860,7 +1946,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_fsm_state_records_proto_msgTypes[11]
+	mi := &file_fsm_state_records_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1872,7 +1958,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[11]
+	mi := &file_fsm_state_records_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1885,7 +1971,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{11}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Gateway) GetId() string {
@@ -1943,7 +2029,7 @@ type AdminToken struct {
 
 func (x *AdminToken) Reset() {
 	*x = AdminToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[12]
+	mi := &file_fsm_state_records_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2041,7 @@ func (x *AdminToken) String() string {
 func (*AdminToken) ProtoMessage() {}
 
 func (x *AdminToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[12]
+	mi := &file_fsm_state_records_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2054,7 @@ func (x *AdminToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminToken.ProtoReflect.Descriptor instead.
 func (*AdminToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{12}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AdminToken) GetId() string {
@@ -2010,7 +2096,7 @@ type Consumed struct {
 
 func (x *Consumed) Reset() {
 	*x = Consumed{}
-	mi := &file_fsm_state_records_proto_msgTypes[13]
+	mi := &file_fsm_state_records_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2108,7 @@ func (x *Consumed) String() string {
 func (*Consumed) ProtoMessage() {}
 
 func (x *Consumed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[13]
+	mi := &file_fsm_state_records_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2121,7 @@ func (x *Consumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consumed.ProtoReflect.Descriptor instead.
 func (*Consumed) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{13}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Consumed) GetExpiresAt() int64 {
@@ -2064,7 +2150,7 @@ type Answered struct {
 
 func (x *Answered) Reset() {
 	*x = Answered{}
-	mi := &file_fsm_state_records_proto_msgTypes[14]
+	mi := &file_fsm_state_records_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2162,7 @@ func (x *Answered) String() string {
 func (*Answered) ProtoMessage() {}
 
 func (x *Answered) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[14]
+	mi := &file_fsm_state_records_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2175,7 @@ func (x *Answered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answered.ProtoReflect.Descriptor instead.
 func (*Answered) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{14}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Answered) GetBody() []byte {
@@ -2142,7 +2228,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"generation\x18\x05 \x01(\x04R\n" +
 	"generation\x12<\n" +
 	"\bsettings\x18\x06 \x01(\v2 .keyraft.state.v1.TenantSettingsR\bsettings\x12)\n" +
-	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\xcf\x03\n" +
+	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\x80\x05\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +
 	"signingAlg\x122\n" +
@@ -2156,8 +2242,14 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\vgrant_types\x18\t \x03(\tR\n" +
 	"grantTypes\x12%\n" +
 	"\x0escope_patterns\x18\n" +
-	" \x03(\tR\rscopePatternsB\x10\n" +
-	"\x0e_refresh_grace\"\xb9\x01\n" +
+	" \x03(\tR\rscopePatterns\x122\n" +
+	"\x15refuse_unknown_scopes\x18\v \x01(\bR\x13refuseUnknownScopes\x12.\n" +
+	"\x13allow_never_expires\x18\f \x01(\bR\x11allowNeverExpires\x12K\n" +
+	"\x13access_token_claims\x18\r \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaimsB\x10\n" +
+	"\x0e_refresh_grace\"9\n" +
+	"\tClaimRule\x12\x14\n" +
+	"\x05claim\x18\x01 \x01(\tR\x05claim\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\"\xb9\x01\n" +
 	"\n" +
 	"SecretHash\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2169,7 +2261,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1d\n" +
 	"\n" +
 	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x16\n" +
-	"\x06sealed\x18\a \x01(\fR\x06sealed\"\x8e\x18\n" +
+	"\x06sealed\x18\a \x01(\fR\x06sealed\"\xdb\x18\n" +
 	"\x06Client\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -2258,7 +2350,8 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x14backchannel_delivery\x18G \x01(\tR\x13backchannelDelivery\x12'\n" +
 	"\x0fself_registered\x18H \x01(\bR\x0eselfRegistered\x12-\n" +
 	"\x12registration_token\x18I \x01(\fR\x11registrationToken\x124\n" +
-	"\x16registration_token_key\x18J \x01(\rR\x14registrationTokenKeyB\x10\n" +
+	"\x16registration_token_key\x18J \x01(\rR\x14registrationTokenKey\x12K\n" +
+	"\x13access_token_claims\x18Z \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaimsB\x10\n" +
 	"\x0e_refresh_graceB\x13\n" +
 	"\x11_refresh_rotation\"\xa9\x04\n" +
 	"\vOpaqueToken\x12\x16\n" +
@@ -2403,32 +2496,35 @@ func file_fsm_state_records_proto_rawDescGZIP() []byte {
 	return file_fsm_state_records_proto_rawDescData
 }
 
-var file_fsm_state_records_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_fsm_state_records_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_fsm_state_records_proto_goTypes = []any{
 	(*Cluster)(nil),        // 0: keyraft.state.v1.Cluster
 	(*Tenant)(nil),         // 1: keyraft.state.v1.Tenant
 	(*TenantSettings)(nil), // 2: keyraft.state.v1.TenantSettings
-	(*SecretHash)(nil),     // 3: keyraft.state.v1.SecretHash
-	(*Client)(nil),         // 4: keyraft.state.v1.Client
-	(*OpaqueToken)(nil),    // 5: keyraft.state.v1.OpaqueToken
-	(*Event)(nil),          // 6: keyraft.state.v1.Event
-	(*SigningKey)(nil),     // 7: keyraft.state.v1.SigningKey
-	(*ClusterKey)(nil),     // 8: keyraft.state.v1.ClusterKey
-	(*Node)(nil),           // 9: keyraft.state.v1.Node
-	(*JoinToken)(nil),      // 10: keyraft.state.v1.JoinToken
-	(*Gateway)(nil),        // 11: keyraft.state.v1.Gateway
-	(*AdminToken)(nil),     // 12: keyraft.state.v1.AdminToken
-	(*Consumed)(nil),       // 13: keyraft.state.v1.Consumed
-	(*Answered)(nil),       // 14: keyraft.state.v1.Answered
+	(*ClaimRule)(nil),      // 3: keyraft.state.v1.ClaimRule
+	(*SecretHash)(nil),     // 4: keyraft.state.v1.SecretHash
+	(*Client)(nil),         // 5: keyraft.state.v1.Client
+	(*OpaqueToken)(nil),    // 6: keyraft.state.v1.OpaqueToken
+	(*Event)(nil),          // 7: keyraft.state.v1.Event
+	(*SigningKey)(nil),     // 8: keyraft.state.v1.SigningKey
+	(*ClusterKey)(nil),     // 9: keyraft.state.v1.ClusterKey
+	(*Node)(nil),           // 10: keyraft.state.v1.Node
+	(*JoinToken)(nil),      // 11: keyraft.state.v1.JoinToken
+	(*Gateway)(nil),        // 12: keyraft.state.v1.Gateway
+	(*AdminToken)(nil),     // 13: keyraft.state.v1.AdminToken
+	(*Consumed)(nil),       // 14: keyraft.state.v1.Consumed
+	(*Answered)(nil),       // 15: keyraft.state.v1.Answered
 }
 var file_fsm_state_records_proto_depIdxs = []int32{
 	2, // 0: keyraft.state.v1.Tenant.settings:type_name -> keyraft.state.v1.TenantSettings
-	3, // 1: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 1: keyraft.state.v1.TenantSettings.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
+	4, // 2: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
+	3, // 3: keyraft.state.v1.Client.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_fsm_state_records_proto_init() }
@@ -2437,14 +2533,14 @@ func file_fsm_state_records_proto_init() {
 		return
 	}
 	file_fsm_state_records_proto_msgTypes[2].OneofWrappers = []any{}
-	file_fsm_state_records_proto_msgTypes[4].OneofWrappers = []any{}
+	file_fsm_state_records_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_state_records_proto_rawDesc), len(file_fsm_state_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -41,6 +41,9 @@ import (
 //	0x19 families by session: tenant | sid | family → (empty)
 //	0x1a sectors of a user: tenant | user id | sector → pairwise subject
 //	0x1b attempts:          tenant | user id | class → Attempts
+//	0x40 scopes:            tenant | name → Scope
+//	0x41 roles:             tenant | name → Role
+//	0x42 groups:            tenant | name → Group
 const (
 	tableMeta           byte = 0x00
 	tableCluster        byte = 0x01
@@ -71,6 +74,10 @@ const (
 	tableFamiliesBySession byte = 0x19
 	tableSectors           byte = 0x1a
 	tableAttempts          byte = 0x1b
+
+	tableScopes byte = 0x40
+	tableRoles  byte = 0x41
+	tableGroups byte = 0x42
 
 	// lastTable is the highest number: what a snapshot holds ends behind it.
 	lastTable = lastInMemory2
@@ -284,6 +291,12 @@ func decodeInMemory(key, value []byte) (any, error) {
 		m = &Gateway{}
 	case tableAdminTokens:
 		m = &AdminToken{}
+	case tableScopes:
+		m = &Scope{}
+	case tableRoles:
+		m = &Role{}
+	case tableGroups:
+		m = &Group{}
 	case tableGatewaysByCred:
 		return string(value), nil
 	default:

@@ -18,6 +18,7 @@ import (
 type endpoint struct {
 	method, path string
 	tenanted     bool // of a tenant; else of the whole cluster
+	own          bool // of the tenant that {id} names, whose administrator may ask too
 	stale        bool // needs no leader: answered from what is applied here
 	offersStale  bool // takes ?consistency=stale
 	stream       bool
@@ -138,6 +139,9 @@ func printable(s string) string {
 // permit holds the path against who asks. Another tenant is not found, whatever is
 // asked of it (ADM-01).
 func (r *request) permit(e *endpoint) error {
+	if e.own {
+		return r.ownTenant()
+	}
 	if !e.tenanted {
 		if r.who.tenant != "" {
 			return oauth.InsufficientScope.With("this call is for the whole cluster; use the cluster's admin token")

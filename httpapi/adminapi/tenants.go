@@ -11,22 +11,24 @@ import (
 func (a *api) tenantEndpoints() []endpoint {
 	return []endpoint{
 		{method: "GET", path: "/admin/v1/tenants", offersStale: true, query: []string{"limit", "cursor"}, serve: a.listTenants},
-		{method: "GET", path: "/admin/v1/tenants/{id}", offersStale: true, serve: a.getTenant},
+		{method: "GET", path: "/admin/v1/tenants/{id}", own: true, offersStale: true, serve: a.getTenant},
+		{method: "PATCH", path: "/admin/v1/tenants/{id}", own: true, keyed: true, serve: a.patchTenant},
 	}
 }
 
-// tenantLine is one tenant; it is only read in this version.
+// tenantLine is one tenant with its settings.
 type tenantLine struct {
 	ID          string `json:"id"`
 	DisplayName string `json:"display_name"`
 	Enabled     bool   `json:"enabled"`
 	Issuer      string `json:"issuer"`
 	CreatedAt   int64  `json:"created_at"`
+	settingsLine
 }
 
 func tenantOf(v *state.View, t *state.Tenant) tenantLine {
 	cluster, _ := v.Cluster()
-	return tenantLine{t.GetId(), t.GetDisplayName(), !t.GetDisabled(), tokens.IssuerOf(cluster, t.GetId()), seconds(t.GetCreatedAt())}
+	return tenantLine{t.GetId(), t.GetDisplayName(), !t.GetDisabled(), tokens.IssuerOf(cluster, t.GetId()), seconds(t.GetCreatedAt()), settingsOf(t.GetSettings())}
 }
 
 func (a *api) listTenants(r *request) error {
@@ -46,5 +48,5 @@ func (a *api) getTenant(r *request) error {
 	if !ok {
 		return notFound("there is no such tenant")
 	}
-	return r.json(fasthttp.StatusOK, tenantOf(r.view, t))
+	return r.tenantAnswer(t)
 }
