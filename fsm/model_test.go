@@ -326,7 +326,7 @@ func ungenerated(c command.Command) bool {
 		c.Expect = 0
 	case *command.PutSigningKey:
 		c.Expect = 0
-	case *command.IssueOpaque, *command.Bootstrap:
+	case *command.IssueOpaque, *command.Bootstrap, *command.Redeem, *command.RotateRefresh:
 		return false
 	}
 	return true

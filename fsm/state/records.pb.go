@@ -221,6 +221,75 @@ func (x *Tenant) GetLongestLifetime() int64 {
 	return 0
 }
 
+// RegistrationPolicy says what clients may register themselves as (RFC 7591). Level 1.
+type RegistrationPolicy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	GrantTypes    []string               `protobuf:"bytes,1,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`  // empty: authorization_code and refresh_token
+	Scopes        []string               `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`                            // besides those of OpenID Connect
+	MaxClients    uint64                 `protobuf:"varint,3,opt,name=max_clients,json=maxClients,proto3" json:"max_clients,omitempty"` // 0: the built-in default
+	Wso2Paths     bool                   `protobuf:"varint,4,opt,name=wso2_paths,json=wso2Paths,proto3" json:"wso2_paths,omitempty"`    // WSO2's paths and member names are served too
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegistrationPolicy) Reset() {
+	*x = RegistrationPolicy{}
+	mi := &file_fsm_state_records_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegistrationPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegistrationPolicy) ProtoMessage() {}
+
+func (x *RegistrationPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_state_records_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegistrationPolicy.ProtoReflect.Descriptor instead.
+func (*RegistrationPolicy) Descriptor() ([]byte, []int) {
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RegistrationPolicy) GetGrantTypes() []string {
+	if x != nil {
+		return x.GrantTypes
+	}
+	return nil
+}
+
+func (x *RegistrationPolicy) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *RegistrationPolicy) GetMaxClients() uint64 {
+	if x != nil {
+		return x.MaxClients
+	}
+	return 0
+}
+
+func (x *RegistrationPolicy) GetWso2Paths() bool {
+	if x != nil {
+		return x.Wso2Paths
+	}
+	return false
+}
+
 type TenantSettings struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	SigningAlg           string                 `protobuf:"bytes,1,opt,name=signing_alg,json=signingAlg,proto3" json:"signing_alg,omitempty"`                                  // "" is ES256
@@ -233,13 +302,14 @@ type TenantSettings struct {
 	RefreshGrace         *int64                 `protobuf:"varint,8,opt,name=refresh_grace,json=refreshGrace,proto3,oneof" json:"refresh_grace,omitempty"`
 	GrantTypes           []string               `protobuf:"bytes,9,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`           // allowed; empty: those on by default
 	ScopePatterns        []string               `protobuf:"bytes,10,rep,name=scope_patterns,json=scopePatterns,proto3" json:"scope_patterns,omitempty"` // RE2, anchored: given without a role check
+	Registration         *RegistrationPolicy    `protobuf:"bytes,30,opt,name=registration,proto3" json:"registration,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
 
 func (x *TenantSettings) Reset() {
 	*x = TenantSettings{}
-	mi := &file_fsm_state_records_proto_msgTypes[2]
+	mi := &file_fsm_state_records_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -251,7 +321,7 @@ func (x *TenantSettings) String() string {
 func (*TenantSettings) ProtoMessage() {}
 
 func (x *TenantSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[2]
+	mi := &file_fsm_state_records_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -264,7 +334,7 @@ func (x *TenantSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantSettings.ProtoReflect.Descriptor instead.
 func (*TenantSettings) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{2}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TenantSettings) GetSigningAlg() string {
@@ -337,6 +407,13 @@ func (x *TenantSettings) GetScopePatterns() []string {
 	return nil
 }
 
+func (x *TenantSettings) GetRegistration() *RegistrationPolicy {
+	if x != nil {
+		return x.Registration
+	}
+	return nil
+}
+
 // SecretHash is a client secret as it is stored: the keyed hash of a generated
 // one, or an argon2id PHC string of one that a person chose. Level 1.
 type SecretHash struct {
@@ -354,7 +431,7 @@ type SecretHash struct {
 
 func (x *SecretHash) Reset() {
 	*x = SecretHash{}
-	mi := &file_fsm_state_records_proto_msgTypes[3]
+	mi := &file_fsm_state_records_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -366,7 +443,7 @@ func (x *SecretHash) String() string {
 func (*SecretHash) ProtoMessage() {}
 
 func (x *SecretHash) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[3]
+	mi := &file_fsm_state_records_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -379,7 +456,7 @@ func (x *SecretHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretHash.ProtoReflect.Descriptor instead.
 func (*SecretHash) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{3}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SecretHash) GetId() string {
@@ -514,7 +591,7 @@ type Client struct {
 
 func (x *Client) Reset() {
 	*x = Client{}
-	mi := &file_fsm_state_records_proto_msgTypes[4]
+	mi := &file_fsm_state_records_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +603,7 @@ func (x *Client) String() string {
 func (*Client) ProtoMessage() {}
 
 func (x *Client) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[4]
+	mi := &file_fsm_state_records_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +616,7 @@ func (x *Client) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Client.ProtoReflect.Descriptor instead.
 func (*Client) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{4}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Client) GetTenant() string {
@@ -1093,7 +1170,7 @@ type OpaqueToken struct {
 
 func (x *OpaqueToken) Reset() {
 	*x = OpaqueToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[5]
+	mi := &file_fsm_state_records_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1182,7 @@ func (x *OpaqueToken) String() string {
 func (*OpaqueToken) ProtoMessage() {}
 
 func (x *OpaqueToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[5]
+	mi := &file_fsm_state_records_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1195,7 @@ func (x *OpaqueToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueToken.ProtoReflect.Descriptor instead.
 func (*OpaqueToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{5}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *OpaqueToken) GetTenant() string {
@@ -1302,7 +1379,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fsm_state_records_proto_msgTypes[6]
+	mi := &file_fsm_state_records_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1391,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[6]
+	mi := &file_fsm_state_records_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1404,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{6}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Event) GetSeq() uint64 {
@@ -1420,7 +1497,7 @@ type SigningKey struct {
 
 func (x *SigningKey) Reset() {
 	*x = SigningKey{}
-	mi := &file_fsm_state_records_proto_msgTypes[7]
+	mi := &file_fsm_state_records_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1509,7 @@ func (x *SigningKey) String() string {
 func (*SigningKey) ProtoMessage() {}
 
 func (x *SigningKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[7]
+	mi := &file_fsm_state_records_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1522,7 @@ func (x *SigningKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKey.ProtoReflect.Descriptor instead.
 func (*SigningKey) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{7}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SigningKey) GetTenant() string {
@@ -1541,7 +1618,7 @@ type ClusterKey struct {
 
 func (x *ClusterKey) Reset() {
 	*x = ClusterKey{}
-	mi := &file_fsm_state_records_proto_msgTypes[8]
+	mi := &file_fsm_state_records_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1630,7 @@ func (x *ClusterKey) String() string {
 func (*ClusterKey) ProtoMessage() {}
 
 func (x *ClusterKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[8]
+	mi := &file_fsm_state_records_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1643,7 @@ func (x *ClusterKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterKey.ProtoReflect.Descriptor instead.
 func (*ClusterKey) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{8}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ClusterKey) GetName() string {
@@ -1635,7 +1712,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_fsm_state_records_proto_msgTypes[9]
+	mi := &file_fsm_state_records_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1724,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[9]
+	mi := &file_fsm_state_records_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1737,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{9}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Node) GetId() string {
@@ -1782,7 +1859,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[10]
+	mi := &file_fsm_state_records_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +1871,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[10]
+	mi := &file_fsm_state_records_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1807,7 +1884,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{10}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JoinToken) GetExpiresAt() int64 {
@@ -1860,7 +1937,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_fsm_state_records_proto_msgTypes[11]
+	mi := &file_fsm_state_records_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1872,7 +1949,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[11]
+	mi := &file_fsm_state_records_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1885,7 +1962,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{11}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Gateway) GetId() string {
@@ -1943,7 +2020,7 @@ type AdminToken struct {
 
 func (x *AdminToken) Reset() {
 	*x = AdminToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[12]
+	mi := &file_fsm_state_records_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2032,7 @@ func (x *AdminToken) String() string {
 func (*AdminToken) ProtoMessage() {}
 
 func (x *AdminToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[12]
+	mi := &file_fsm_state_records_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2045,7 @@ func (x *AdminToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminToken.ProtoReflect.Descriptor instead.
 func (*AdminToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{12}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AdminToken) GetId() string {
@@ -2010,7 +2087,7 @@ type Consumed struct {
 
 func (x *Consumed) Reset() {
 	*x = Consumed{}
-	mi := &file_fsm_state_records_proto_msgTypes[13]
+	mi := &file_fsm_state_records_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2099,7 @@ func (x *Consumed) String() string {
 func (*Consumed) ProtoMessage() {}
 
 func (x *Consumed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[13]
+	mi := &file_fsm_state_records_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2112,7 @@ func (x *Consumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consumed.ProtoReflect.Descriptor instead.
 func (*Consumed) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{13}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Consumed) GetExpiresAt() int64 {
@@ -2064,7 +2141,7 @@ type Answered struct {
 
 func (x *Answered) Reset() {
 	*x = Answered{}
-	mi := &file_fsm_state_records_proto_msgTypes[14]
+	mi := &file_fsm_state_records_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2153,7 @@ func (x *Answered) String() string {
 func (*Answered) ProtoMessage() {}
 
 func (x *Answered) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[14]
+	mi := &file_fsm_state_records_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2166,7 @@ func (x *Answered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answered.ProtoReflect.Descriptor instead.
 func (*Answered) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{14}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Answered) GetBody() []byte {
@@ -2142,7 +2219,15 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"generation\x18\x05 \x01(\x04R\n" +
 	"generation\x12<\n" +
 	"\bsettings\x18\x06 \x01(\v2 .keyraft.state.v1.TenantSettingsR\bsettings\x12)\n" +
-	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\xcf\x03\n" +
+	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\x8d\x01\n" +
+	"\x12RegistrationPolicy\x12\x1f\n" +
+	"\vgrant_types\x18\x01 \x03(\tR\n" +
+	"grantTypes\x12\x16\n" +
+	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x1f\n" +
+	"\vmax_clients\x18\x03 \x01(\x04R\n" +
+	"maxClients\x12\x1d\n" +
+	"\n" +
+	"wso2_paths\x18\x04 \x01(\bR\twso2Paths\"\x99\x04\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +
 	"signingAlg\x122\n" +
@@ -2156,7 +2241,8 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\vgrant_types\x18\t \x03(\tR\n" +
 	"grantTypes\x12%\n" +
 	"\x0escope_patterns\x18\n" +
-	" \x03(\tR\rscopePatternsB\x10\n" +
+	" \x03(\tR\rscopePatterns\x12H\n" +
+	"\fregistration\x18\x1e \x01(\v2$.keyraft.state.v1.RegistrationPolicyR\fregistrationB\x10\n" +
 	"\x0e_refresh_grace\"\xb9\x01\n" +
 	"\n" +
 	"SecretHash\x12\x0e\n" +
@@ -2403,32 +2489,34 @@ func file_fsm_state_records_proto_rawDescGZIP() []byte {
 	return file_fsm_state_records_proto_rawDescData
 }
 
-var file_fsm_state_records_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_fsm_state_records_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_fsm_state_records_proto_goTypes = []any{
-	(*Cluster)(nil),        // 0: keyraft.state.v1.Cluster
-	(*Tenant)(nil),         // 1: keyraft.state.v1.Tenant
-	(*TenantSettings)(nil), // 2: keyraft.state.v1.TenantSettings
-	(*SecretHash)(nil),     // 3: keyraft.state.v1.SecretHash
-	(*Client)(nil),         // 4: keyraft.state.v1.Client
-	(*OpaqueToken)(nil),    // 5: keyraft.state.v1.OpaqueToken
-	(*Event)(nil),          // 6: keyraft.state.v1.Event
-	(*SigningKey)(nil),     // 7: keyraft.state.v1.SigningKey
-	(*ClusterKey)(nil),     // 8: keyraft.state.v1.ClusterKey
-	(*Node)(nil),           // 9: keyraft.state.v1.Node
-	(*JoinToken)(nil),      // 10: keyraft.state.v1.JoinToken
-	(*Gateway)(nil),        // 11: keyraft.state.v1.Gateway
-	(*AdminToken)(nil),     // 12: keyraft.state.v1.AdminToken
-	(*Consumed)(nil),       // 13: keyraft.state.v1.Consumed
-	(*Answered)(nil),       // 14: keyraft.state.v1.Answered
+	(*Cluster)(nil),            // 0: keyraft.state.v1.Cluster
+	(*Tenant)(nil),             // 1: keyraft.state.v1.Tenant
+	(*RegistrationPolicy)(nil), // 2: keyraft.state.v1.RegistrationPolicy
+	(*TenantSettings)(nil),     // 3: keyraft.state.v1.TenantSettings
+	(*SecretHash)(nil),         // 4: keyraft.state.v1.SecretHash
+	(*Client)(nil),             // 5: keyraft.state.v1.Client
+	(*OpaqueToken)(nil),        // 6: keyraft.state.v1.OpaqueToken
+	(*Event)(nil),              // 7: keyraft.state.v1.Event
+	(*SigningKey)(nil),         // 8: keyraft.state.v1.SigningKey
+	(*ClusterKey)(nil),         // 9: keyraft.state.v1.ClusterKey
+	(*Node)(nil),               // 10: keyraft.state.v1.Node
+	(*JoinToken)(nil),          // 11: keyraft.state.v1.JoinToken
+	(*Gateway)(nil),            // 12: keyraft.state.v1.Gateway
+	(*AdminToken)(nil),         // 13: keyraft.state.v1.AdminToken
+	(*Consumed)(nil),           // 14: keyraft.state.v1.Consumed
+	(*Answered)(nil),           // 15: keyraft.state.v1.Answered
 }
 var file_fsm_state_records_proto_depIdxs = []int32{
-	2, // 0: keyraft.state.v1.Tenant.settings:type_name -> keyraft.state.v1.TenantSettings
-	3, // 1: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 0: keyraft.state.v1.Tenant.settings:type_name -> keyraft.state.v1.TenantSettings
+	2, // 1: keyraft.state.v1.TenantSettings.registration:type_name -> keyraft.state.v1.RegistrationPolicy
+	4, // 2: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_fsm_state_records_proto_init() }
@@ -2436,15 +2524,15 @@ func file_fsm_state_records_proto_init() {
 	if File_fsm_state_records_proto != nil {
 		return
 	}
-	file_fsm_state_records_proto_msgTypes[2].OneofWrappers = []any{}
-	file_fsm_state_records_proto_msgTypes[4].OneofWrappers = []any{}
+	file_fsm_state_records_proto_msgTypes[3].OneofWrappers = []any{}
+	file_fsm_state_records_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_state_records_proto_rawDesc), len(file_fsm_state_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -41,6 +41,8 @@ import (
 //	0x19 families by session: tenant | sid | family → (empty)
 //	0x1a sectors of a user: tenant | user id | sector → pairwise subject
 //	0x1b attempts:          tenant | user id | class → Attempts
+//	0x44 initial access tokens: tenant | id → InitialAccessToken
+//	0x45 registrations:     tenant → Registrations
 const (
 	tableMeta           byte = 0x00
 	tableCluster        byte = 0x01
@@ -71,6 +73,9 @@ const (
 	tableFamiliesBySession byte = 0x19
 	tableSectors           byte = 0x1a
 	tableAttempts          byte = 0x1b
+
+	tableInitialAccessTokens byte = 0x44
+	tableRegistrations       byte = 0x45
 
 	// lastTable is the highest number: what a snapshot holds ends behind it.
 	lastTable = lastInMemory2
@@ -284,6 +289,10 @@ func decodeInMemory(key, value []byte) (any, error) {
 		m = &Gateway{}
 	case tableAdminTokens:
 		m = &AdminToken{}
+	case tableInitialAccessTokens:
+		m = &InitialAccessToken{}
+	case tableRegistrations:
+		m = &Registrations{}
 	case tableGatewaysByCred:
 		return string(value), nil
 	default:
