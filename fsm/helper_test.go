@@ -296,6 +296,8 @@ var layout = map[byte]struct {
 	0x19: {"family by session", "sss", nil},
 	0x1a: {"sector", "sss", nil},
 	0x1b: {"attempts", "sss", func() proto.Message { return &state.Attempts{} }},
+	0x44: {"initial access token", "ss", func() proto.Message { return &state.InitialAccessToken{} }},
+	0x45: {"registrations", "s", func() proto.Message { return &state.Registrations{} }},
 }
 
 // dump is every row, one a line, in words that don't change with a library.

@@ -46,6 +46,8 @@ func fill(n *node) {
 	n.must(revocation("subject", "alice", seconds(-1), seconds(600)))
 	n.must(revocation("token", "j1", 0, seconds(600)))
 	n.keyed(&command.PutTenant{Tenant: &state.Tenant{Id: "acme"}}, "k", "b")
+	n.must(initialToken(2))
+	n.must(registers("own"))
 }
 
 // onMemory is a node whose store is in memory, for tests of many restores.
