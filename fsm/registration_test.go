@@ -48,13 +48,13 @@ func TestRegisterClientRefuses(t *testing.T) {
 		change func(c *command.RegisterClient)
 		want   command.Reject
 	}{
-		"another token":             {func(c *command.RegisterClient) { c.Token = "t2" }, command.AlreadyUsed},
-		"another secret":            {func(c *command.RegisterClient) { c.Hash = digest("guess") }, command.AlreadyUsed},
-		"another tenant":            {func(c *command.RegisterClient) { c.Client.Tenant = "acme" }, command.AlreadyUsed},
-		"a full tenant (REG-10)":    {func(c *command.RegisterClient) { c.Limit = 0 }, command.NotReady},
-		"a client of the operator":  {func(c *command.RegisterClient) { c.Client.SelfRegistered = false }, command.Invalid},
-		"a disabled client":         {func(c *command.RegisterClient) { c.Client.Disabled = true }, command.Invalid},
-		"a client without an id":    {func(c *command.RegisterClient) { c.Client.Id = "" }, command.Invalid},
+		"another token":            {func(c *command.RegisterClient) { c.Token = "t2" }, command.AlreadyUsed},
+		"another secret":           {func(c *command.RegisterClient) { c.Hash = digest("guess") }, command.AlreadyUsed},
+		"another tenant":           {func(c *command.RegisterClient) { c.Client.Tenant = "acme" }, command.AlreadyUsed},
+		"a full tenant (REG-10)":   {func(c *command.RegisterClient) { c.Limit = 0 }, command.NotReady},
+		"a client of the operator": {func(c *command.RegisterClient) { c.Client.SelfRegistered = false }, command.Invalid},
+		"a disabled client":        {func(c *command.RegisterClient) { c.Client.Disabled = true }, command.Invalid},
+		"a client without an id":   {func(c *command.RegisterClient) { c.Client.Id = "" }, command.Invalid},
 		"an id that is there":      {func(c *command.RegisterClient) { c.Client.Id = "app" }, command.Exists},
 	} {
 		c := registers("x")
