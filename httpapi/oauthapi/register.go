@@ -43,6 +43,9 @@ func (h *register) create(c *fasthttp.RequestCtx, v *state.View) error {
 	if err != nil {
 		return err
 	}
+	if err := h.registry.Admits(v, httpapi.Tenant(c), token); err != nil { // before what a stranger sent is read
+		return registrationError(err)
+	}
 	members, err := metadataOf(c)
 	if err != nil {
 		return err
@@ -73,6 +76,9 @@ func (h *register) update(c *fasthttp.RequestCtx, v *state.View) error {
 	token, err := bearerOf(c)
 	if err != nil {
 		return err
+	}
+	if _, err := h.registry.Own(v, httpapi.Tenant(c), httpapi.Param(c, "client_id"), token); err != nil {
+		return registrationError(err)
 	}
 	members, err := metadataOf(c)
 	if err != nil {
