@@ -227,7 +227,6 @@ type RegistrationPolicy struct {
 	GrantTypes    []string               `protobuf:"bytes,1,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`  // empty: authorization_code and refresh_token
 	Scopes        []string               `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`                            // besides those of OpenID Connect
 	MaxClients    uint64                 `protobuf:"varint,3,opt,name=max_clients,json=maxClients,proto3" json:"max_clients,omitempty"` // 0: the built-in default
-	Wso2Paths     bool                   `protobuf:"varint,4,opt,name=wso2_paths,json=wso2Paths,proto3" json:"wso2_paths,omitempty"`    // WSO2's paths and member names are served too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -281,13 +280,6 @@ func (x *RegistrationPolicy) GetMaxClients() uint64 {
 		return x.MaxClients
 	}
 	return 0
-}
-
-func (x *RegistrationPolicy) GetWso2Paths() bool {
-	if x != nil {
-		return x.Wso2Paths
-	}
-	return false
 }
 
 type TenantSettings struct {
@@ -2219,15 +2211,13 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"generation\x18\x05 \x01(\x04R\n" +
 	"generation\x12<\n" +
 	"\bsettings\x18\x06 \x01(\v2 .keyraft.state.v1.TenantSettingsR\bsettings\x12)\n" +
-	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\x8d\x01\n" +
+	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"n\n" +
 	"\x12RegistrationPolicy\x12\x1f\n" +
 	"\vgrant_types\x18\x01 \x03(\tR\n" +
 	"grantTypes\x12\x16\n" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x1f\n" +
 	"\vmax_clients\x18\x03 \x01(\x04R\n" +
-	"maxClients\x12\x1d\n" +
-	"\n" +
-	"wso2_paths\x18\x04 \x01(\bR\twso2Paths\"\x99\x04\n" +
+	"maxClients\"\x99\x04\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +
 	"signingAlg\x122\n" +

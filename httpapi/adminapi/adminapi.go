@@ -134,8 +134,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	a := &api{Deps: d, keys: job, backups: make(chan struct{}, maxBackups)}
 	var routes []httpapi.Route
 	for _, group := range [][]endpoint{
-		a.clientEndpoints(), a.userEndpoints(), a.revocationEndpoints(), a.gatewayEndpoints(), a.keyEndpoints(), a.tenantEndpoints(),
-		a.clientEndpoints(), a.registrationEndpoints(), a.revocationEndpoints(), a.gatewayEndpoints(), a.keyEndpoints(), a.tenantEndpoints(),
+		a.clientEndpoints(), a.registrationEndpoints(), a.userEndpoints(), a.revocationEndpoints(), a.gatewayEndpoints(), a.keyEndpoints(), a.tenantEndpoints(),
 		a.clusterEndpoints(), a.snapshotEndpoints(),
 	} {
 		for _, e := range group {

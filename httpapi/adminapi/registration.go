@@ -153,7 +153,6 @@ func (a *api) putRegistrationPolicy(r *request) error {
 			next.Settings = &state.TenantSettings{}
 		}
 		policy := &state.RegistrationPolicy{GrantTypes: in.GrantTypes, Scopes: in.Scopes, MaxClients: in.MaxClients}
-		policy.Wso2Paths = old.GetSettings().GetRegistration().GetWso2Paths()
 		next.Settings.Registration = policy
 		result, err := a.Propose(r.ctx, &command.PutTenant{Tenant: next, Expect: old.GetGeneration()})
 		if err == nil {
