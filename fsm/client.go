@@ -106,6 +106,9 @@ func (s step) deleteClient(c *command.DeleteClient) (command.Result, error) {
 		return reject(command.Stale)
 	}
 	s.DeleteClient(c.GetTenant(), c.GetId())
+	if old.GetSelfRegistered() {
+		s.countRegistered(c.GetTenant(), -1)
+	}
 	tenant, _ := s.Tenant(c.GetTenant())
 	return command.Result{Seq: s.revokeClient(tenant, old)}, nil
 }

@@ -40,6 +40,7 @@ func (d drawn) end() int64 {
 func (d drawn) command() command.Command {
 	tenant, id := d.tenant(), d.id()
 	switch rapid.IntRange(1, 31).Draw(d.T, "kind") {
+	switch rapid.IntRange(1, 29).Draw(d.T, "kind") {
 	case 1:
 		return bootstrap()
 	case 2:
@@ -95,8 +96,24 @@ func (d drawn) command() command.Command {
 		return attempt(d.pick("user id", "u", "u1"), d.flag("ok"))
 	case 29, 30, 31:
 		return d.registry(tenant, id)
+	case 29:
+		return d.registration(tenant, id)
 	default:
 		return &command.Expire{UpTo: rapid.Int64Range(-1, t0+500_000).Draw(d.T, "up to"), Limit: rapid.Uint32Range(0, 4).Draw(d.T, "limit")}
+	}
+}
+
+func (d drawn) registration(tenant, id string) command.Command {
+	token, hash := d.pick("initial token", "1", "2"), digest(d.pick("initial token hash", "1", "1", "2"))
+	switch rapid.IntRange(0, 4).Draw(d.T, "registration command") {
+	case 0:
+		return &command.DeleteInitialAccessToken{Tenant: tenant, Id: token}
+	case 1, 2:
+		return &command.PutInitialAccessToken{Token: &state.InitialAccessToken{Tenant: tenant, Id: token, Hash: hash,
+			ExpiresAt: d.end(), UsesLeft: rapid.Uint32Range(0, 2).Draw(d.T, "uses"), Unlimited: d.flag("unlimited")}}
+	default:
+		return &command.RegisterClient{Token: token, Hash: hash, Limit: rapid.Uint64Range(0, 2).Draw(d.T, "limit"),
+			Client: &state.Client{Tenant: tenant, Id: id, SelfRegistered: true, Disabled: d.flag("disabled")}}
 	}
 }
 

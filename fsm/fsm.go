@@ -317,6 +317,12 @@ func (s step) run(c command.Command) (command.Result, error) {
 		return s.rotateRefresh(c)
 	case *command.EndGrant:
 		return s.endGrantCommand(c)
+	case *command.PutInitialAccessToken:
+		return s.putInitialAccessToken(c)
+	case *command.RegisterClient:
+		return s.registerClient(c)
+	case *command.DeleteInitialAccessToken:
+		return s.deleteInitialAccessToken(c)
 	default:
 		return command.Result{}, fmt.Errorf("no rule for kind %d", c.Kind())
 	}

@@ -93,6 +93,11 @@ func goldens() []golden {
 			Presented: digest("refresh 1"), Next: digest("refresh 2"), Successor: []byte("sealed"), Grace: 10_000, ExpiresAt: seconds(4000),
 			Decided: &command.Decided{Client: 2, Tenant: 1}}},
 		{name: "end_grant", after: "bootstrap put_client redeem", make: &command.EndGrant{Tenant: "default", ClientId: "app", Grant: "g1"}},
+		{name: "put_initial_access_token", after: "bootstrap", make: &command.PutInitialAccessToken{Token: &state.InitialAccessToken{
+			Tenant: "default", Id: "t1", Hash: digest("initial"), HashKey: 1, ExpiresAt: seconds(600), UsesLeft: 2}}, rem: true},
+		{name: "register_client", after: "bootstrap put_initial_access_token", make: &command.RegisterClient{
+			Token: "t1", Hash: digest("initial"), Client: selfRegistered("own"), Limit: 10}, rem: true},
+		{name: "delete_initial_access_token", after: "bootstrap put_initial_access_token", make: &command.DeleteInitialAccessToken{Tenant: "default", Id: "t1"}, rem: true},
 		{name: "expire", after: "bootstrap put_client issue_opaque consume revoke clock_far", make: &command.Expire{UpTo: t0 + 86_400_000, Limit: 100}},
 	}
 }

@@ -339,6 +339,7 @@ func ungenerated(c command.Command) bool {
 	case *command.DeleteScope:
 		c.Expect = 0
 	case *command.IssueOpaque, *command.Bootstrap:
+	case *command.IssueOpaque, *command.Bootstrap, *command.Redeem, *command.RotateRefresh:
 		return false
 	}
 	return true

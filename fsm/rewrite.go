@@ -171,6 +171,7 @@ func (s step) keepCluster(p Plan) error {
 	s.DeleteAdminTokens()
 	now.AdminTokens(func(hash [32]byte, t *state.AdminToken) { s.PutAdminToken(hash, t) })
 	s.DeleteJoinTokens()
+	s.DeleteInitialAccessTokens() // of which the backup doesn't know the uses since
 	return nil
 }
 

@@ -49,6 +49,8 @@ func fill(n *node) {
 	n.must(&command.PutGroup{Group: &state.Group{Tenant: "default", Name: "staff", Roles: []string{"clerk"}}})
 	n.must(&command.PutScope{Scope: &state.Scope{Tenant: "default", Name: "read", Roles: []string{"clerk"}}})
 	n.keyed(&command.PutTenant{Tenant: &state.Tenant{Id: "acme"}}, "k", "b")
+	n.must(initialToken(2))
+	n.must(registers("own"))
 }
 
 // onMemory is a node whose store is in memory, for tests of many restores.

@@ -45,6 +45,7 @@ func TestOpenAPI(t *testing.T) {
 	h.oauth()
 	h.clients()
 	h.users()
+	h.registrations()
 	h.revocations()
 	h.gateways()
 	h.keysAndTenants()
@@ -332,7 +333,7 @@ func (h *holder) withoutCredentials() {
 			if op.Security == nil || slices.ContainsFunc(*op.Security, func(r openapi3.SecurityRequirement) bool { return len(r) == 0 }) || len(*op.Security) == 0 {
 				continue
 			}
-			path = strings.NewReplacer("{id}", "x").Replace(path)
+			path = strings.NewReplacer("{id}", "x", "{client_id}", "x").Replace(path)
 			h.do(ask{method: method, path: path, status: 401})
 			h.do(ask{method: method, path: path, auth: "Bearer wrong", status: 401, code: "invalid_token"})
 		}
@@ -413,6 +414,34 @@ func (h *holder) clients() {
 	h.admin("POST", "clients/orders/secret", map[string]any{"keep": "soon"}, 400)
 	h.admin("DELETE", "clients/nobody", nil, 404)
 	h.admin("DELETE", "clients/orders", nil, 204)
+}
+
+// registrations are those of clients by themselves.
+func (h *holder) registrations() {
+	made := h.admin("POST", "initial-access-tokens", map[string]any{"ttl": "10m", "uses": 2}, 201)
+	h.admin("POST", "initial-access-tokens", nil, 201)
+	h.admin("POST", "initial-access-tokens", map[string]any{"ttl": "0s"}, 400)
+	h.admin("POST", "initial-access-tokens", map[string]any{"uses": -1}, 400)
+	h.admin("GET", "initial-access-tokens", nil, 200)
+	h.admin("GET", "registration-policy", nil, 200)
+	h.admin("PUT", "registration-policy", map[string]any{"scopes": []string{"orders read"}}, 400)
+	h.admin("PUT", "registration-policy", map[string]any{"grant_types": []string{"client_credentials"}, "scopes": []string{"orders"}}, 200)
+	register := func(method, path, token string, body any, status int) *reply {
+		h.t.Helper()
+		return h.do(ask{method: method, path: "/oauth2/register" + path, body: body, auth: "Bearer " + token, status: status})
+	}
+	register("POST", "", "kri_x.y", map[string]any{}, 401)
+	register("POST", "", made.text("token"), map[string]any{"scope": "payments"}, 400)
+	client := register("POST", "", made.text("token"), map[string]any{"client_name": "Own", "scope": "orders"}, 201)
+	path, token := "/"+client.text("client_id"), client.text("registration_access_token")
+	register("GET", path, token, nil, 200)
+	register("GET", path, "krr_x", nil, 401)
+	register("PUT", path, token, map[string]any{"client_name": "Own"}, 400)
+	token = register("PUT", path, token, map[string]any{"client_id": client.text("client_id"), "client_name": "Own 2"}, 200).text("registration_access_token")
+	register("DELETE", path, token, nil, 204)
+	register("DELETE", path, token, nil, 401)
+	h.admin("DELETE", "initial-access-tokens/"+made.text("id"), nil, 204)
+	h.admin("DELETE", "initial-access-tokens/"+made.text("id"), nil, 404)
 }
 
 func (h *holder) revocations() {

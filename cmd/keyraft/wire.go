@@ -170,7 +170,7 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	oauthRoutes, err := oauthapi.Routes(oauthapi.Deps{
 		Pipeline: pipeline, Clients: authenticator, Keys: r.signing, Introspector: introspector, Revoker: revoker,
-		View: s.view, Grants: grants.Types(), Bearer: r.bearer, JWKSCache: s.cfg.Keys.JWKSMaxAge, ClientCerts: certs != nil,
+		View: s.view, Grants: grants.Types(), Bearer: r.bearer, JWKSCache: s.cfg.Keys.JWKSMaxAge, ClientCerts: certs != nil, Registry: registry,
 	})
 	if err != nil {
 		return nil, err

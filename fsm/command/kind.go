@@ -60,6 +60,10 @@ const (
 	KindRedeem        Kind = 50 // level 1
 	KindRotateRefresh Kind = 51 // level 1
 	KindEndGrant      Kind = 52 // level 1
+
+	KindPutInitialAccessToken    Kind = 65 // level 1
+	KindRegisterClient           Kind = 66 // level 1
+	KindDeleteInitialAccessToken Kind = 67 // level 1
 )
 
 // Level is the highest feature level that this binary understands.
@@ -152,6 +156,12 @@ func New(k Kind, version uint8) (Command, error) {
 		return &RotateRefresh{}, nil
 	case KindEndGrant:
 		return &EndGrant{}, nil
+	case KindPutInitialAccessToken:
+		return &PutInitialAccessToken{}, nil
+	case KindRegisterClient:
+		return &RegisterClient{}, nil
+	case KindDeleteInitialAccessToken:
+		return &DeleteInitialAccessToken{}, nil
 	default:
 		return nil, fmt.Errorf("command kind %d is unknown to this binary (feature level %d): start a newer one", k, Level)
 	}
@@ -196,3 +206,7 @@ func (*DeleteScope) Kind() Kind   { return KindDeleteScope }
 func (*Redeem) Kind() Kind        { return KindRedeem }
 func (*RotateRefresh) Kind() Kind { return KindRotateRefresh }
 func (*EndGrant) Kind() Kind      { return KindEndGrant }
+
+func (*PutInitialAccessToken) Kind() Kind    { return KindPutInitialAccessToken }
+func (*RegisterClient) Kind() Kind           { return KindRegisterClient }
+func (*DeleteInitialAccessToken) Kind() Kind { return KindDeleteInitialAccessToken }

@@ -105,6 +105,10 @@ func endOf(table byte, raw []byte) (int64, error) {
 		a := &Attempts{}
 		err = proto.Unmarshal(raw, a)
 		return a.GetExpiresAt(), err
+	case tableInitialAccessTokens:
+		t := &InitialAccessToken{}
+		err = proto.Unmarshal(raw, t)
+		return t.GetExpiresAt(), err
 	case tableFamilies:
 		f := &RefreshFamily{}
 		err = proto.Unmarshal(raw, f)

@@ -984,16 +984,17 @@ func (x *ClaimMapping) GetLocal() string {
 	return ""
 }
 
-// InitialAccessToken lets clients register themselves (RFC 7591 §1.2). Its key is
-// its keyed hash. Level 1.
+// InitialAccessToken lets clients register themselves (RFC 7591 §1.2). Level 1.
 type InitialAccessToken struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	ExpiresAt     int64                  `protobuf:"varint,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // seconds
-	UsesLeft      uint32                 `protobuf:"varint,4,opt,name=uses_left,json=usesLeft,proto3" json:"uses_left,omitempty"`
+	UsesLeft      uint32                 `protobuf:"varint,4,opt,name=uses_left,json=usesLeft,proto3" json:"uses_left,omitempty"`    // of one that is not unlimited
 	CreatedAt     int64                  `protobuf:"varint,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	Unlimited     bool                   `protobuf:"varint,6,opt,name=unlimited,proto3" json:"unlimited,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,7,opt,name=hash,proto3" json:"hash,omitempty"`                       // keyed, of the token, of which id is a part
+	HashKey       uint32                 `protobuf:"varint,8,opt,name=hash_key,json=hashKey,proto3" json:"hash_key,omitempty"` // version of the hash key
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1068,6 +1069,20 @@ func (x *InitialAccessToken) GetUnlimited() bool {
 		return x.Unlimited
 	}
 	return false
+}
+
+func (x *InitialAccessToken) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *InitialAccessToken) GetHashKey() uint32 {
+	if x != nil {
+		return x.HashKey
+	}
+	return 0
 }
 
 // AuthorizationRequest is a request to the authorization endpoint that was found
@@ -1582,7 +1597,7 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"\x06scopes\x18\x12 \x03(\tR\x06scopes\"<\n" +
 	"\fClaimMapping\x12\x16\n" +
 	"\x06remote\x18\x01 \x01(\tR\x06remote\x12\x14\n" +
-	"\x05local\x18\x02 \x01(\tR\x05local\"\xb5\x01\n" +
+	"\x05local\x18\x02 \x01(\tR\x05local\"\xe4\x01\n" +
 	"\x12InitialAccessToken\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1d\n" +
@@ -1591,7 +1606,9 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"\tuses_left\x18\x04 \x01(\rR\busesLeft\x12\x1d\n" +
 	"\n" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1c\n" +
-	"\tunlimited\x18\x06 \x01(\bR\tunlimited\"\xea\x06\n" +
+	"\tunlimited\x18\x06 \x01(\bR\tunlimited\x12\x12\n" +
+	"\x04hash\x18\a \x01(\fR\x04hash\x12\x19\n" +
+	"\bhash_key\x18\b \x01(\rR\ahashKey\"\xea\x06\n" +
 	"\x14AuthorizationRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12*\n" +

@@ -221,6 +221,67 @@ func (x *Tenant) GetLongestLifetime() int64 {
 	return 0
 }
 
+// RegistrationPolicy says what clients may register themselves as (RFC 7591). Level 1.
+type RegistrationPolicy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	GrantTypes    []string               `protobuf:"bytes,1,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`  // empty: authorization_code and refresh_token
+	Scopes        []string               `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`                            // besides those of OpenID Connect
+	MaxClients    uint64                 `protobuf:"varint,3,opt,name=max_clients,json=maxClients,proto3" json:"max_clients,omitempty"` // 0: the built-in default
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegistrationPolicy) Reset() {
+	*x = RegistrationPolicy{}
+	mi := &file_fsm_state_records_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegistrationPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegistrationPolicy) ProtoMessage() {}
+
+func (x *RegistrationPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_state_records_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegistrationPolicy.ProtoReflect.Descriptor instead.
+func (*RegistrationPolicy) Descriptor() ([]byte, []int) {
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RegistrationPolicy) GetGrantTypes() []string {
+	if x != nil {
+		return x.GrantTypes
+	}
+	return nil
+}
+
+func (x *RegistrationPolicy) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *RegistrationPolicy) GetMaxClients() uint64 {
+	if x != nil {
+		return x.MaxClients
+	}
+	return 0
+}
+
 type TenantSettings struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	SigningAlg           string                 `protobuf:"bytes,1,opt,name=signing_alg,json=signingAlg,proto3" json:"signing_alg,omitempty"`                                  // "" is ES256
@@ -236,13 +297,16 @@ type TenantSettings struct {
 	RefuseUnknownScopes  bool                   `protobuf:"varint,11,opt,name=refuse_unknown_scopes,json=refuseUnknownScopes,proto3" json:"refuse_unknown_scopes,omitempty"` // a user's grant gives only what is registered or matches a pattern
 	AllowNeverExpires    bool                   `protobuf:"varint,12,opt,name=allow_never_expires,json=allowNeverExpires,proto3" json:"allow_never_expires,omitempty"`       // refresh tokens without an end; only an operator sets it
 	AccessTokenClaims    []*ClaimRule           `protobuf:"bytes,13,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
+	GrantTypes           []string               `protobuf:"bytes,9,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`           // allowed; empty: those on by default
+	ScopePatterns        []string               `protobuf:"bytes,10,rep,name=scope_patterns,json=scopePatterns,proto3" json:"scope_patterns,omitempty"` // RE2, anchored: given without a role check
+	Registration         *RegistrationPolicy    `protobuf:"bytes,30,opt,name=registration,proto3" json:"registration,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
 
 func (x *TenantSettings) Reset() {
 	*x = TenantSettings{}
-	mi := &file_fsm_state_records_proto_msgTypes[2]
+	mi := &file_fsm_state_records_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -254,7 +318,7 @@ func (x *TenantSettings) String() string {
 func (*TenantSettings) ProtoMessage() {}
 
 func (x *TenantSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[2]
+	mi := &file_fsm_state_records_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -267,7 +331,7 @@ func (x *TenantSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantSettings.ProtoReflect.Descriptor instead.
 func (*TenantSettings) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{2}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TenantSettings) GetSigningAlg() string {
@@ -357,6 +421,9 @@ func (x *TenantSettings) GetAllowNeverExpires() bool {
 func (x *TenantSettings) GetAccessTokenClaims() []*ClaimRule {
 	if x != nil {
 		return x.AccessTokenClaims
+func (x *TenantSettings) GetRegistration() *RegistrationPolicy {
+	if x != nil {
+		return x.Registration
 	}
 	return nil
 }
@@ -2229,6 +2296,13 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"generation\x12<\n" +
 	"\bsettings\x18\x06 \x01(\v2 .keyraft.state.v1.TenantSettingsR\bsettings\x12)\n" +
 	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\x80\x05\n" +
+	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"n\n" +
+	"\x12RegistrationPolicy\x12\x1f\n" +
+	"\vgrant_types\x18\x01 \x03(\tR\n" +
+	"grantTypes\x12\x16\n" +
+	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x1f\n" +
+	"\vmax_clients\x18\x03 \x01(\x04R\n" +
+	"maxClients\"\x99\x04\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +
 	"signingAlg\x122\n" +
@@ -2250,6 +2324,9 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\tClaimRule\x12\x14\n" +
 	"\x05claim\x18\x01 \x01(\tR\x05claim\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\"\xb9\x01\n" +
+	" \x03(\tR\rscopePatterns\x12H\n" +
+	"\fregistration\x18\x1e \x01(\v2$.keyraft.state.v1.RegistrationPolicyR\fregistrationB\x10\n" +
+	"\x0e_refresh_grace\"\xb9\x01\n" +
 	"\n" +
 	"SecretHash\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2525,6 +2602,32 @@ var file_fsm_state_records_proto_depIdxs = []int32{
 	4, // [4:4] is the sub-list for extension type_name
 	4, // [4:4] is the sub-list for extension extendee
 	0, // [0:4] is the sub-list for field type_name
+	(*Cluster)(nil),            // 0: keyraft.state.v1.Cluster
+	(*Tenant)(nil),             // 1: keyraft.state.v1.Tenant
+	(*RegistrationPolicy)(nil), // 2: keyraft.state.v1.RegistrationPolicy
+	(*TenantSettings)(nil),     // 3: keyraft.state.v1.TenantSettings
+	(*SecretHash)(nil),         // 4: keyraft.state.v1.SecretHash
+	(*Client)(nil),             // 5: keyraft.state.v1.Client
+	(*OpaqueToken)(nil),        // 6: keyraft.state.v1.OpaqueToken
+	(*Event)(nil),              // 7: keyraft.state.v1.Event
+	(*SigningKey)(nil),         // 8: keyraft.state.v1.SigningKey
+	(*ClusterKey)(nil),         // 9: keyraft.state.v1.ClusterKey
+	(*Node)(nil),               // 10: keyraft.state.v1.Node
+	(*JoinToken)(nil),          // 11: keyraft.state.v1.JoinToken
+	(*Gateway)(nil),            // 12: keyraft.state.v1.Gateway
+	(*AdminToken)(nil),         // 13: keyraft.state.v1.AdminToken
+	(*Consumed)(nil),           // 14: keyraft.state.v1.Consumed
+	(*Answered)(nil),           // 15: keyraft.state.v1.Answered
+}
+var file_fsm_state_records_proto_depIdxs = []int32{
+	3, // 0: keyraft.state.v1.Tenant.settings:type_name -> keyraft.state.v1.TenantSettings
+	2, // 1: keyraft.state.v1.TenantSettings.registration:type_name -> keyraft.state.v1.RegistrationPolicy
+	4, // 2: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_fsm_state_records_proto_init() }
@@ -2533,6 +2636,7 @@ func file_fsm_state_records_proto_init() {
 		return
 	}
 	file_fsm_state_records_proto_msgTypes[2].OneofWrappers = []any{}
+	file_fsm_state_records_proto_msgTypes[3].OneofWrappers = []any{}
 	file_fsm_state_records_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -44,6 +44,8 @@ import (
 //	0x40 scopes:            tenant | name → Scope
 //	0x41 roles:             tenant | name → Role
 //	0x42 groups:            tenant | name → Group
+//	0x44 initial access tokens: tenant | id → InitialAccessToken
+//	0x45 registrations:     tenant → Registrations
 const (
 	tableMeta           byte = 0x00
 	tableCluster        byte = 0x01
@@ -78,6 +80,8 @@ const (
 	tableScopes byte = 0x40
 	tableRoles  byte = 0x41
 	tableGroups byte = 0x42
+	tableInitialAccessTokens byte = 0x44
+	tableRegistrations       byte = 0x45
 
 	// lastTable is the highest number: what a snapshot holds ends behind it.
 	lastTable = lastInMemory2
@@ -297,6 +301,10 @@ func decodeInMemory(key, value []byte) (any, error) {
 		m = &Role{}
 	case tableGroups:
 		m = &Group{}
+	case tableInitialAccessTokens:
+		m = &InitialAccessToken{}
+	case tableRegistrations:
+		m = &Registrations{}
 	case tableGatewaysByCred:
 		return string(value), nil
 	default:

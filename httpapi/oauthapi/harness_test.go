@@ -63,7 +63,8 @@ func build(t testing.TB, w *world) *node {
 		},
 	}
 	var errs [9]error
-	n.registry, errs[0] = clients.NewRegistry(clients.RegistryConfig{Propose: w.Propose, Keys: hash, Now: w.now, Grants: grants.Types(),
+	n.registry, errs[0] = clients.NewRegistry(clients.RegistryConfig{Propose: w.Propose, Keys: hash, Now: w.now,
+		Grants: append(grants.Types(), oauth.GrantAuthorizationCode, oauth.GrantRefreshToken),
 		// Where a command was proposed it is applied: a view after it is never behind.
 		View: func(context.Context, state.Freshness) (*state.View, error) { return w.view(), nil },
 	})
@@ -92,7 +93,7 @@ func build(t testing.TB, w *world) *node {
 		},
 	})
 	n.routes, errs[7] = oauthapi.Routes(oauthapi.Deps{
-		Pipeline: n.pipeline, Clients: auth, Keys: n.keys, Introspector: intro, Revoker: revoker, View: w.View, Grants: grants.Types(),
+		Pipeline: n.pipeline, Clients: auth, Keys: n.keys, Introspector: intro, Revoker: revoker, View: w.View, Grants: grants.Types(), Registry: n.registry,
 		Bearer: func(_ *state.View, token string) (tokens.Caller, error) {
 			if token != gatewayKey {
 				return tokens.Caller{}, oauth.InvalidToken.With("unknown credential")

@@ -1,6 +1,6 @@
 // Package oauthapi serves the OAuth endpoints: token (RFC 6749), introspection (RFC
-// 7662), revocation (RFC 7009), JWKS (RFC 7517) and discovery (RFC 8414, OpenID
-// Connect Discovery), one file each. Each handler decodes, asks the room that
+// 7662), revocation (RFC 7009), registration (RFC 7591, RFC 7592), JWKS (RFC 7517) and
+// discovery (RFC 8414, OpenID Connect Discovery), one file each. Each handler decodes, asks the room that
 // decides, and encodes; none decides by itself.
 //
 // The freshness of each one's view stands in the table that Routes returns; for the
@@ -53,6 +53,8 @@ type Deps struct {
 	// JWKSCache is how long answers of JWKS and discovery may be cached; 0: five
 	// minutes. The key job must know the same one.
 	JWKSCache time.Duration
+	// Registry, when set, lets clients register themselves.
+	Registry *clients.Registry
 	// ClientCerts says that certificates of clients reach this server, so that
 	// discovery names the methods that need them.
 	ClientCerts bool
@@ -62,7 +64,7 @@ type Deps struct {
 func Routes(d Deps) ([]httpapi.Route, error) {
 	if d.Pipeline == nil || d.Clients == nil || d.Keys == nil || d.Introspector == nil || d.Revoker == nil ||
 		d.View == nil || d.Bearer == nil || len(d.Grants) == 0 {
-		return nil, errors.New("oauthapi: every member of Deps but JWKSCache is needed")
+		return nil, errors.New("oauthapi: every member of Deps is needed but JWKSCache, Registry and ClientCerts")
 	}
 	if d.JWKSCache == 0 {
 		d.JWKSCache = tokens.DefaultJWKSCache
@@ -71,7 +73,11 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		return nil, errors.New("oauthapi: JWKSCache must be a second or more")
 	}
 	token, published := newToken(d.Pipeline), newPublished(&d)
-	return []httpapi.Route{
+	var routes []httpapi.Route
+	if d.Registry != nil {
+		routes = (&register{d.Registry, d.Keys, d.View}).routes()
+	}
+	return append(routes, []httpapi.Route{
 		// The grant asks for more than Local where it must (grants.Grant.Freshness).
 		{Method: "POST", Path: TokenPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: token.serve},
 		{Method: "POST", Path: IntrospectPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&introspect{d.Clients, d.Introspector, d.Bearer}).serve},
@@ -82,7 +88,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		// RFC 8414 §3.1 puts the well-known part before the issuer's path; clients of
 		// other servers look behind it.
 		{Method: "GET", Path: MetadataPath, Also: []string{MetadataPath + "/t/{tenant}"}, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.metadata},
-	}, nil
+	}...), nil
 }
 
 // credentials gathers what a request holds to prove who its client is.

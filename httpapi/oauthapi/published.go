@@ -18,16 +18,17 @@ import (
 
 // published answers what anyone may read: JWKS and discovery.
 type published struct {
-	keys   *tokens.SigningKeys
-	view   func(ctx context.Context, f state.Freshness) (*state.View, error)
-	grants []oauth.GrantType
-	cache  string
-	certs  bool // certificates of clients reach this server
+	keys      *tokens.SigningKeys
+	view      func(ctx context.Context, f state.Freshness) (*state.View, error)
+	grants    []oauth.GrantType
+	cache     string
+	registers bool // clients may register themselves
+	certs     bool // certificates of clients reach this server
 }
 
 func newPublished(d *Deps) *published {
 	seconds := strconv.FormatInt(int64(d.JWKSCache/time.Second), 10)
-	return &published{keys: d.Keys, view: d.View, grants: d.Grants, cache: "public, max-age=" + seconds, certs: d.ClientCerts}
+	return &published{keys: d.Keys, view: d.View, grants: d.Grants, cache: "public, max-age=" + seconds, certs: d.ClientCerts, registers: d.Registry != nil}
 }
 
 // tenant finds the tenant that is asked for; one that is unknown here is looked for
@@ -67,6 +68,7 @@ func (p *published) jwks(c *fasthttp.RequestCtx, v *state.View) error {
 // metadata is the document of RFC 8414 §2 and OpenID Connect Discovery §3: what is
 // served here, and nothing else.
 type metadata struct {
+	Registration       string            `json:"registration_endpoint,omitempty"`
 	Issuer             string            `json:"issuer"`
 	Token              string            `json:"token_endpoint"`
 	Introspect         string            `json:"introspection_endpoint"`
@@ -108,9 +110,13 @@ func (p *published) metadata(c *fasthttp.RequestCtx, v *state.View) error {
 			proved = append(proved, m)
 		}
 	}
+	registration := ""
+	if p.registers {
+		registration = issuer + RegisterPath
+	}
 	c.Response.Header.Set(fasthttp.HeaderCacheControl, p.cache)
 	return httpapi.JSON(c, fasthttp.StatusOK, &metadata{
-		Issuer: issuer, Token: issuer + TokenPath, Introspect: issuer + IntrospectPath, Revoke: issuer + RevokePath, JWKS: issuer + JWKSPath,
+		Registration: registration, Issuer: issuer, Token: issuer + TokenPath, Introspect: issuer + IntrospectPath, Revoke: issuer + RevokePath, JWKS: issuer + JWKSPath,
 		Grants: p.grants, ResponseTypes: []string{},
 		Methods: methods, AssertionAlgs: algs,
 		IntrospectMethods: append(proved, "Bearer"), IntrospectAlgs: algs,

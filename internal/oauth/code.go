@@ -38,6 +38,9 @@ const (
 	InvalidRedirectURI    Code = "invalid_redirect_uri"    // RFC 7591 §3.2.2
 	InvalidClientMetadata Code = "invalid_client_metadata" // RFC 7591 §3.2.2
 
+	InvalidSoftwareStatement    Code = "invalid_software_statement"    // RFC 7591 §3.2.2
+	UnapprovedSoftwareStatement Code = "unapproved_software_statement" // RFC 7591 §3.2.2
+
 	LoginRequired       Code = "login_required"       // OpenID Connect Core §3.1.2.6
 	InteractionRequired Code = "interaction_required" // OpenID Connect Core §3.1.2.6
 	ConsentRequired     Code = "consent_required"     // OpenID Connect Core §3.1.2.6
