@@ -39,8 +39,7 @@ func (d drawn) end() int64 {
 
 func (d drawn) command() command.Command {
 	tenant, id := d.tenant(), d.id()
-	switch rapid.IntRange(1, 31).Draw(d.T, "kind") {
-	switch rapid.IntRange(1, 29).Draw(d.T, "kind") {
+	switch rapid.IntRange(1, 32).Draw(d.T, "kind") {
 	case 1:
 		return bootstrap()
 	case 2:
@@ -96,7 +95,7 @@ func (d drawn) command() command.Command {
 		return attempt(d.pick("user id", "u", "u1"), d.flag("ok"))
 	case 29, 30, 31:
 		return d.registry(tenant, id)
-	case 29:
+	case 32:
 		return d.registration(tenant, id)
 	default:
 		return &command.Expire{UpTo: rapid.Int64Range(-1, t0+500_000).Draw(d.T, "up to"), Limit: rapid.Uint32Range(0, 4).Draw(d.T, "limit")}

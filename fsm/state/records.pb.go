@@ -297,8 +297,6 @@ type TenantSettings struct {
 	RefuseUnknownScopes  bool                   `protobuf:"varint,11,opt,name=refuse_unknown_scopes,json=refuseUnknownScopes,proto3" json:"refuse_unknown_scopes,omitempty"` // a user's grant gives only what is registered or matches a pattern
 	AllowNeverExpires    bool                   `protobuf:"varint,12,opt,name=allow_never_expires,json=allowNeverExpires,proto3" json:"allow_never_expires,omitempty"`       // refresh tokens without an end; only an operator sets it
 	AccessTokenClaims    []*ClaimRule           `protobuf:"bytes,13,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
-	GrantTypes           []string               `protobuf:"bytes,9,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`           // allowed; empty: those on by default
-	ScopePatterns        []string               `protobuf:"bytes,10,rep,name=scope_patterns,json=scopePatterns,proto3" json:"scope_patterns,omitempty"` // RE2, anchored: given without a role check
 	Registration         *RegistrationPolicy    `protobuf:"bytes,30,opt,name=registration,proto3" json:"registration,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -421,6 +419,10 @@ func (x *TenantSettings) GetAllowNeverExpires() bool {
 func (x *TenantSettings) GetAccessTokenClaims() []*ClaimRule {
 	if x != nil {
 		return x.AccessTokenClaims
+	}
+	return nil
+}
+
 func (x *TenantSettings) GetRegistration() *RegistrationPolicy {
 	if x != nil {
 		return x.Registration
@@ -440,7 +442,7 @@ type ClaimRule struct {
 
 func (x *ClaimRule) Reset() {
 	*x = ClaimRule{}
-	mi := &file_fsm_state_records_proto_msgTypes[3]
+	mi := &file_fsm_state_records_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +454,7 @@ func (x *ClaimRule) String() string {
 func (*ClaimRule) ProtoMessage() {}
 
 func (x *ClaimRule) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[3]
+	mi := &file_fsm_state_records_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +467,7 @@ func (x *ClaimRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRule.ProtoReflect.Descriptor instead.
 func (*ClaimRule) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{3}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ClaimRule) GetClaim() string {
@@ -499,7 +501,7 @@ type SecretHash struct {
 
 func (x *SecretHash) Reset() {
 	*x = SecretHash{}
-	mi := &file_fsm_state_records_proto_msgTypes[4]
+	mi := &file_fsm_state_records_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +513,7 @@ func (x *SecretHash) String() string {
 func (*SecretHash) ProtoMessage() {}
 
 func (x *SecretHash) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[4]
+	mi := &file_fsm_state_records_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +526,7 @@ func (x *SecretHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretHash.ProtoReflect.Descriptor instead.
 func (*SecretHash) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{4}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SecretHash) GetId() string {
@@ -660,7 +662,7 @@ type Client struct {
 
 func (x *Client) Reset() {
 	*x = Client{}
-	mi := &file_fsm_state_records_proto_msgTypes[5]
+	mi := &file_fsm_state_records_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +674,7 @@ func (x *Client) String() string {
 func (*Client) ProtoMessage() {}
 
 func (x *Client) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[5]
+	mi := &file_fsm_state_records_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +687,7 @@ func (x *Client) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Client.ProtoReflect.Descriptor instead.
 func (*Client) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{5}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Client) GetTenant() string {
@@ -1246,7 +1248,7 @@ type OpaqueToken struct {
 
 func (x *OpaqueToken) Reset() {
 	*x = OpaqueToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[6]
+	mi := &file_fsm_state_records_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1260,7 @@ func (x *OpaqueToken) String() string {
 func (*OpaqueToken) ProtoMessage() {}
 
 func (x *OpaqueToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[6]
+	mi := &file_fsm_state_records_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1273,7 @@ func (x *OpaqueToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueToken.ProtoReflect.Descriptor instead.
 func (*OpaqueToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{6}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OpaqueToken) GetTenant() string {
@@ -1455,7 +1457,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fsm_state_records_proto_msgTypes[7]
+	mi := &file_fsm_state_records_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1469,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[7]
+	mi := &file_fsm_state_records_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1480,7 +1482,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{7}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Event) GetSeq() uint64 {
@@ -1573,7 +1575,7 @@ type SigningKey struct {
 
 func (x *SigningKey) Reset() {
 	*x = SigningKey{}
-	mi := &file_fsm_state_records_proto_msgTypes[8]
+	mi := &file_fsm_state_records_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1587,7 @@ func (x *SigningKey) String() string {
 func (*SigningKey) ProtoMessage() {}
 
 func (x *SigningKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[8]
+	mi := &file_fsm_state_records_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1600,7 @@ func (x *SigningKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKey.ProtoReflect.Descriptor instead.
 func (*SigningKey) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{8}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SigningKey) GetTenant() string {
@@ -1694,7 +1696,7 @@ type ClusterKey struct {
 
 func (x *ClusterKey) Reset() {
 	*x = ClusterKey{}
-	mi := &file_fsm_state_records_proto_msgTypes[9]
+	mi := &file_fsm_state_records_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1708,7 @@ func (x *ClusterKey) String() string {
 func (*ClusterKey) ProtoMessage() {}
 
 func (x *ClusterKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[9]
+	mi := &file_fsm_state_records_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1721,7 @@ func (x *ClusterKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterKey.ProtoReflect.Descriptor instead.
 func (*ClusterKey) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{9}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ClusterKey) GetName() string {
@@ -1788,7 +1790,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_fsm_state_records_proto_msgTypes[10]
+	mi := &file_fsm_state_records_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +1802,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[10]
+	mi := &file_fsm_state_records_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +1815,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{10}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Node) GetId() string {
@@ -1935,7 +1937,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[11]
+	mi := &file_fsm_state_records_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +1949,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[11]
+	mi := &file_fsm_state_records_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +1962,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{11}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JoinToken) GetExpiresAt() int64 {
@@ -2013,7 +2015,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_fsm_state_records_proto_msgTypes[12]
+	mi := &file_fsm_state_records_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2027,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[12]
+	mi := &file_fsm_state_records_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2040,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{12}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Gateway) GetId() string {
@@ -2096,7 +2098,7 @@ type AdminToken struct {
 
 func (x *AdminToken) Reset() {
 	*x = AdminToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[13]
+	mi := &file_fsm_state_records_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2110,7 @@ func (x *AdminToken) String() string {
 func (*AdminToken) ProtoMessage() {}
 
 func (x *AdminToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[13]
+	mi := &file_fsm_state_records_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2123,7 @@ func (x *AdminToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminToken.ProtoReflect.Descriptor instead.
 func (*AdminToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{13}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AdminToken) GetId() string {
@@ -2163,7 +2165,7 @@ type Consumed struct {
 
 func (x *Consumed) Reset() {
 	*x = Consumed{}
-	mi := &file_fsm_state_records_proto_msgTypes[14]
+	mi := &file_fsm_state_records_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2177,7 @@ func (x *Consumed) String() string {
 func (*Consumed) ProtoMessage() {}
 
 func (x *Consumed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[14]
+	mi := &file_fsm_state_records_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2190,7 @@ func (x *Consumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consumed.ProtoReflect.Descriptor instead.
 func (*Consumed) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{14}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Consumed) GetExpiresAt() int64 {
@@ -2217,7 +2219,7 @@ type Answered struct {
 
 func (x *Answered) Reset() {
 	*x = Answered{}
-	mi := &file_fsm_state_records_proto_msgTypes[15]
+	mi := &file_fsm_state_records_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2231,7 @@ func (x *Answered) String() string {
 func (*Answered) ProtoMessage() {}
 
 func (x *Answered) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[15]
+	mi := &file_fsm_state_records_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2244,7 @@ func (x *Answered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answered.ProtoReflect.Descriptor instead.
 func (*Answered) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{15}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Answered) GetBody() []byte {
@@ -2295,14 +2297,13 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"generation\x18\x05 \x01(\x04R\n" +
 	"generation\x12<\n" +
 	"\bsettings\x18\x06 \x01(\v2 .keyraft.state.v1.TenantSettingsR\bsettings\x12)\n" +
-	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\x80\x05\n" +
 	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"n\n" +
 	"\x12RegistrationPolicy\x12\x1f\n" +
 	"\vgrant_types\x18\x01 \x03(\tR\n" +
 	"grantTypes\x12\x16\n" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x1f\n" +
 	"\vmax_clients\x18\x03 \x01(\x04R\n" +
-	"maxClients\"\x99\x04\n" +
+	"maxClients\"\xca\x05\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +
 	"signingAlg\x122\n" +
@@ -2319,14 +2320,12 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	" \x03(\tR\rscopePatterns\x122\n" +
 	"\x15refuse_unknown_scopes\x18\v \x01(\bR\x13refuseUnknownScopes\x12.\n" +
 	"\x13allow_never_expires\x18\f \x01(\bR\x11allowNeverExpires\x12K\n" +
-	"\x13access_token_claims\x18\r \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaimsB\x10\n" +
+	"\x13access_token_claims\x18\r \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaims\x12H\n" +
+	"\fregistration\x18\x1e \x01(\v2$.keyraft.state.v1.RegistrationPolicyR\fregistrationB\x10\n" +
 	"\x0e_refresh_grace\"9\n" +
 	"\tClaimRule\x12\x14\n" +
 	"\x05claim\x18\x01 \x01(\tR\x05claim\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\"\xb9\x01\n" +
-	" \x03(\tR\rscopePatterns\x12H\n" +
-	"\fregistration\x18\x1e \x01(\v2$.keyraft.state.v1.RegistrationPolicyR\fregistrationB\x10\n" +
-	"\x0e_refresh_grace\"\xb9\x01\n" +
 	"\n" +
 	"SecretHash\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
@@ -2573,61 +2572,37 @@ func file_fsm_state_records_proto_rawDescGZIP() []byte {
 	return file_fsm_state_records_proto_rawDescData
 }
 
-var file_fsm_state_records_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_fsm_state_records_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_fsm_state_records_proto_goTypes = []any{
-	(*Cluster)(nil),        // 0: keyraft.state.v1.Cluster
-	(*Tenant)(nil),         // 1: keyraft.state.v1.Tenant
-	(*TenantSettings)(nil), // 2: keyraft.state.v1.TenantSettings
-	(*ClaimRule)(nil),      // 3: keyraft.state.v1.ClaimRule
-	(*SecretHash)(nil),     // 4: keyraft.state.v1.SecretHash
-	(*Client)(nil),         // 5: keyraft.state.v1.Client
-	(*OpaqueToken)(nil),    // 6: keyraft.state.v1.OpaqueToken
-	(*Event)(nil),          // 7: keyraft.state.v1.Event
-	(*SigningKey)(nil),     // 8: keyraft.state.v1.SigningKey
-	(*ClusterKey)(nil),     // 9: keyraft.state.v1.ClusterKey
-	(*Node)(nil),           // 10: keyraft.state.v1.Node
-	(*JoinToken)(nil),      // 11: keyraft.state.v1.JoinToken
-	(*Gateway)(nil),        // 12: keyraft.state.v1.Gateway
-	(*AdminToken)(nil),     // 13: keyraft.state.v1.AdminToken
-	(*Consumed)(nil),       // 14: keyraft.state.v1.Consumed
-	(*Answered)(nil),       // 15: keyraft.state.v1.Answered
-}
-var file_fsm_state_records_proto_depIdxs = []int32{
-	2, // 0: keyraft.state.v1.Tenant.settings:type_name -> keyraft.state.v1.TenantSettings
-	3, // 1: keyraft.state.v1.TenantSettings.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
-	4, // 2: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
-	3, // 3: keyraft.state.v1.Client.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
 	(*Cluster)(nil),            // 0: keyraft.state.v1.Cluster
 	(*Tenant)(nil),             // 1: keyraft.state.v1.Tenant
 	(*RegistrationPolicy)(nil), // 2: keyraft.state.v1.RegistrationPolicy
 	(*TenantSettings)(nil),     // 3: keyraft.state.v1.TenantSettings
-	(*SecretHash)(nil),         // 4: keyraft.state.v1.SecretHash
-	(*Client)(nil),             // 5: keyraft.state.v1.Client
-	(*OpaqueToken)(nil),        // 6: keyraft.state.v1.OpaqueToken
-	(*Event)(nil),              // 7: keyraft.state.v1.Event
-	(*SigningKey)(nil),         // 8: keyraft.state.v1.SigningKey
-	(*ClusterKey)(nil),         // 9: keyraft.state.v1.ClusterKey
-	(*Node)(nil),               // 10: keyraft.state.v1.Node
-	(*JoinToken)(nil),          // 11: keyraft.state.v1.JoinToken
-	(*Gateway)(nil),            // 12: keyraft.state.v1.Gateway
-	(*AdminToken)(nil),         // 13: keyraft.state.v1.AdminToken
-	(*Consumed)(nil),           // 14: keyraft.state.v1.Consumed
-	(*Answered)(nil),           // 15: keyraft.state.v1.Answered
+	(*ClaimRule)(nil),          // 4: keyraft.state.v1.ClaimRule
+	(*SecretHash)(nil),         // 5: keyraft.state.v1.SecretHash
+	(*Client)(nil),             // 6: keyraft.state.v1.Client
+	(*OpaqueToken)(nil),        // 7: keyraft.state.v1.OpaqueToken
+	(*Event)(nil),              // 8: keyraft.state.v1.Event
+	(*SigningKey)(nil),         // 9: keyraft.state.v1.SigningKey
+	(*ClusterKey)(nil),         // 10: keyraft.state.v1.ClusterKey
+	(*Node)(nil),               // 11: keyraft.state.v1.Node
+	(*JoinToken)(nil),          // 12: keyraft.state.v1.JoinToken
+	(*Gateway)(nil),            // 13: keyraft.state.v1.Gateway
+	(*AdminToken)(nil),         // 14: keyraft.state.v1.AdminToken
+	(*Consumed)(nil),           // 15: keyraft.state.v1.Consumed
+	(*Answered)(nil),           // 16: keyraft.state.v1.Answered
 }
 var file_fsm_state_records_proto_depIdxs = []int32{
 	3, // 0: keyraft.state.v1.Tenant.settings:type_name -> keyraft.state.v1.TenantSettings
-	2, // 1: keyraft.state.v1.TenantSettings.registration:type_name -> keyraft.state.v1.RegistrationPolicy
-	4, // 2: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 1: keyraft.state.v1.TenantSettings.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
+	2, // 2: keyraft.state.v1.TenantSettings.registration:type_name -> keyraft.state.v1.RegistrationPolicy
+	5, // 3: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
+	4, // 4: keyraft.state.v1.Client.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_fsm_state_records_proto_init() }
@@ -2635,16 +2610,15 @@ func file_fsm_state_records_proto_init() {
 	if File_fsm_state_records_proto != nil {
 		return
 	}
-	file_fsm_state_records_proto_msgTypes[2].OneofWrappers = []any{}
 	file_fsm_state_records_proto_msgTypes[3].OneofWrappers = []any{}
-	file_fsm_state_records_proto_msgTypes[5].OneofWrappers = []any{}
+	file_fsm_state_records_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_state_records_proto_rawDesc), len(file_fsm_state_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
