@@ -296,6 +296,8 @@ var layout = map[byte]struct {
 	0x19: {"family by session", "sss", nil},
 	0x1a: {"sector", "sss", nil},
 	0x1b: {"attempts", "sss", func() proto.Message { return &state.Attempts{} }},
+	0x1c: {"credential", "sss", func() proto.Message { return &state.Credential{} }},
+	0x1d: {"credential by passkey", "ss", nil},
 }
 
 // dump is every row, one a line, in words that don't change with a library.

@@ -41,6 +41,8 @@ import (
 //	0x19 families by session: tenant | sid | family → (empty)
 //	0x1a sectors of a user: tenant | user id | sector → pairwise subject
 //	0x1b attempts:          tenant | user id | class → Attempts
+//	0x1c credentials:       tenant | user id | credential id → Credential
+//	0x1d credentials by passkey: tenant | passkey's id → user id
 const (
 	tableMeta           byte = 0x00
 	tableCluster        byte = 0x01
@@ -71,6 +73,9 @@ const (
 	tableFamiliesBySession byte = 0x19
 	tableSectors           byte = 0x1a
 	tableAttempts          byte = 0x1b
+
+	tableCredentials          byte = 0x1c
+	tableCredentialsByPasskey byte = 0x1d
 
 	// lastTable is the highest number: what a snapshot holds ends behind it.
 	lastTable = lastInMemory2
