@@ -82,6 +82,8 @@ func (d drawn) command() command.Command {
 		return &command.DeleteGateway{Id: id}
 	case 22:
 		return &command.PutAdminToken{Hash: digest(id), Token: &state.AdminToken{Id: id}}
+	case 29, 30, 31, 32:
+		return d.login(tenant)
 	case 24, 25, 26:
 		return d.grant(tenant, id)
 	case 27:
@@ -153,6 +155,28 @@ func (d drawn) registry(tenant, id string) command.Command {
 		return &command.PutScope{Scope: &state.Scope{Tenant: tenant, Name: id, Roles: names("roles"), Includes: names("includes")}, Expect: d.generation()}
 	default:
 		return &command.DeleteScope{Tenant: tenant, Name: id, Expect: d.generation()}
+// login draws what changes sessions, consents and credentials.
+func (d drawn) login(tenant string) command.Command {
+	id, owner := d.pick("login id", "l1", "l2"), d.pick("owner", "a", "b", "u")
+	switch rapid.IntRange(0, 6).Draw(d.T, "login command") {
+	case 0:
+		m := session(id, d.pick("secret", "1", "2"))
+		m.Tenant, m.User, m.ExpiresAt = tenant, owner, d.end()
+		return &command.PutSession{Session: m, Expect: d.generation(), UserGeneration: d.generation()}
+	case 1:
+		return &command.EndSession{Tenant: tenant, Id: id}
+	case 2:
+		return &command.PutConsent{Consent: &state.Consent{Tenant: tenant, User: owner, ClientId: d.id(), Scopes: []string{"read"}}, Expect: d.generation()}
+	case 3:
+		return &command.DeleteConsent{Tenant: tenant, User: owner, ClientId: d.id(), Families: []string{"g1", "g2"}}
+	case 4:
+		m := credential(owner, id, d.pick("kind of credential", "totp", "passkey", "recovery", "no such"))
+		m.Tenant = tenant
+		return &command.PutCredential{Credential: m, Replaces: d.pick("replaces", "", "", "l1", "l2")}
+	case 5:
+		return &command.DeleteCredential{Tenant: tenant, User: owner, Id: id}
+	default:
+		return &command.UseCredential{Tenant: tenant, User: owner, Id: id, Counter: d.generation(), Public: []byte("{}")}
 	}
 }
 

@@ -311,6 +311,20 @@ func (s step) run(c command.Command) (command.Result, error) {
 		return s.putScope(c)
 	case *command.DeleteScope:
 		return s.deleteScope(c)
+	case *command.PutSession:
+		return s.putSession(c)
+	case *command.EndSession:
+		return s.endSession(c)
+	case *command.PutConsent:
+		return s.putConsent(c)
+	case *command.DeleteConsent:
+		return s.deleteConsent(c)
+	case *command.PutCredential:
+		return s.putCredential(c)
+	case *command.DeleteCredential:
+		return s.deleteCredential(c)
+	case *command.UseCredential:
+		return s.useCredential(c)
 	case *command.Redeem:
 		return s.redeem(c)
 	case *command.RotateRefresh:

@@ -301,6 +301,8 @@ var layout = map[byte]struct {
 	0x42: {"group", "ss", func() proto.Message { return &state.Group{} }},
 	0x44: {"initial access token", "ss", func() proto.Message { return &state.InitialAccessToken{} }},
 	0x45: {"registrations", "s", func() proto.Message { return &state.Registrations{} }},
+	0x1c: {"credential", "sss", func() proto.Message { return &state.Credential{} }},
+	0x1d: {"credential by passkey", "ss", nil},
 }
 
 // dump is every row, one a line, in words that don't change with a library.

@@ -31,7 +31,10 @@ func full(t testing.TB) *node {
 func fill(n *node) {
 	n.must(opaque("o"))
 	n.must(code("used"))
-	n.must(&command.PutUser{User: user("u1", "alice")})
+	alice := n.must(&command.PutUser{User: user("u1", "alice")}).Generation
+	n.must(&command.PutSession{Session: session("of-u1", "cookie"), UserGeneration: alice})
+	n.must(&command.PutConsent{Consent: consent("read")})
+	n.must(&command.PutCredential{Credential: credential("u1", "p1", "passkey")})
 	n.must(attempt("u1", false))
 	app, _ := n.View().Client("default", "app")
 	n.must(&command.Redeem{

@@ -57,7 +57,8 @@ func (s step) putUser(c *command.PutUser) (command.Result, error) {
 }
 
 // deleteUser removes a user and revokes their tokens. Their sessions and refresh
-// families are good for nothing without the row, and go with their time.
+// families are good for nothing without the row, and go with their time. What has no
+// end of its own, their proofs and consents, goes at once.
 func (s step) deleteUser(c *command.DeleteUser) (command.Result, error) {
 	if !keyable(c.GetTenant(), c.GetId()) || c.GetRevokeUntil() < 0 || c.GetRevokeUntil() > maxClock/1000 {
 		return reject(command.Invalid)
@@ -77,6 +78,9 @@ func (s step) deleteUser(c *command.DeleteUser) (command.Result, error) {
 		return command.Result{}, err
 	}
 	s.DeleteUser(old)
+	if err := s.ForgetProofs(c.GetTenant(), c.GetId()); err != nil {
+		return command.Result{}, err
+	}
 	return command.Result{Seq: s.revokeSubjects(c.GetTenant(), subjects, c.GetRevokeUntil())}, nil
 }
 

@@ -17,7 +17,7 @@ var (
 func Remembered(k Kind) bool {
 	switch k {
 	case KindIssueOpaque, KindConsume, KindRevoke, KindTermStart, KindClockAdvance, KindExpire, KindJoin, KindSetFeatureLevel,
-		KindRedeem, KindRotateRefresh, KindEndGrant, KindRecordAttempt:
+		KindPutSession, KindEndSession, KindDeleteConsent, KindRedeem, KindRotateRefresh, KindEndGrant, KindRecordAttempt:
 		return false
 	}
 	return true

@@ -56,6 +56,16 @@ const (
 	KindDeleteGroup   Kind = 36 // level 1
 	KindPutScope      Kind = 37 // level 1
 	KindDeleteScope   Kind = 38 // level 1
+	KindPutUser          Kind = 30 // level 1
+	KindDeleteUser       Kind = 31 // level 1
+	KindRecordAttempt    Kind = 32 // level 1
+	KindPutSession       Kind = 40 // level 1
+	KindEndSession       Kind = 41 // level 1
+	KindPutConsent       Kind = 42 // level 1
+	KindDeleteConsent    Kind = 43 // level 1
+	KindPutCredential    Kind = 44 // level 1
+	KindDeleteCredential Kind = 45 // level 1
+	KindUseCredential    Kind = 46 // level 1
 
 	KindRedeem        Kind = 50 // level 1
 	KindRotateRefresh Kind = 51 // level 1
@@ -150,6 +160,20 @@ func New(k Kind, version uint8) (Command, error) {
 		return &PutScope{}, nil
 	case KindDeleteScope:
 		return &DeleteScope{}, nil
+	case KindPutSession:
+		return &PutSession{}, nil
+	case KindEndSession:
+		return &EndSession{}, nil
+	case KindPutConsent:
+		return &PutConsent{}, nil
+	case KindDeleteConsent:
+		return &DeleteConsent{}, nil
+	case KindPutCredential:
+		return &PutCredential{}, nil
+	case KindDeleteCredential:
+		return &DeleteCredential{}, nil
+	case KindUseCredential:
+		return &UseCredential{}, nil
 	case KindRedeem:
 		return &Redeem{}, nil
 	case KindRotateRefresh:
@@ -202,6 +226,16 @@ func (*PutGroup) Kind() Kind      { return KindPutGroup }
 func (*DeleteGroup) Kind() Kind   { return KindDeleteGroup }
 func (*PutScope) Kind() Kind      { return KindPutScope }
 func (*DeleteScope) Kind() Kind   { return KindDeleteScope }
+func (*PutUser) Kind() Kind          { return KindPutUser }
+func (*DeleteUser) Kind() Kind       { return KindDeleteUser }
+func (*RecordAttempt) Kind() Kind    { return KindRecordAttempt }
+func (*PutSession) Kind() Kind       { return KindPutSession }
+func (*EndSession) Kind() Kind       { return KindEndSession }
+func (*PutConsent) Kind() Kind       { return KindPutConsent }
+func (*DeleteConsent) Kind() Kind    { return KindDeleteConsent }
+func (*PutCredential) Kind() Kind    { return KindPutCredential }
+func (*DeleteCredential) Kind() Kind { return KindDeleteCredential }
+func (*UseCredential) Kind() Kind    { return KindUseCredential }
 
 func (*Redeem) Kind() Kind        { return KindRedeem }
 func (*RotateRefresh) Kind() Kind { return KindRotateRefresh }

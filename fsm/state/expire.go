@@ -66,6 +66,14 @@ func (b *Batch) expireRow(key []byte, now int64) error {
 		b.DeleteFamily(f)
 		return nil
 	}
+	if key[0] == tableSessions { // so do those of a session, and its clients
+		m := &Session{}
+		if err := proto.Unmarshal(raw, m); err != nil {
+			return fmt.Errorf("row of table %#x: %w: the store is damaged", key[0], err)
+		}
+		b.DeleteSession(m)
+		return nil
+	}
 	b.delete(key)
 	return nil
 }
@@ -113,6 +121,10 @@ func endOf(table byte, raw []byte) (int64, error) {
 		f := &RefreshFamily{}
 		err = proto.Unmarshal(raw, f)
 		return f.GetExpiresAt(), err
+	case tableSessions:
+		m := &Session{}
+		err = proto.Unmarshal(raw, m)
+		return m.GetExpiresAt(), err
 	default:
 		return 0, fmt.Errorf("table %#x has no end: the expiry queue is damaged", table)
 	}

@@ -58,9 +58,15 @@ func (v *View) RefreshFamily(tenant, id string) (*RefreshFamily, error) {
 // lastParts lists the last part of each key below parts, in order, after after and at
 // most limit of them.
 func (v *View) lastParts(table byte, after string, limit int, parts ...string) ([]string, error) {
+	return lastParts(v.db.Scan, table, after, limit, parts...)
+}
+
+type scanner func(lower, upper []byte, fn func(key, value []byte) error) error
+
+func lastParts(scan scanner, table byte, after string, limit int, parts ...string) ([]string, error) {
 	prefix := storage.Key(table, parts...)
 	var out []string
-	err := v.db.Scan(storage.AppendString(append([]byte(nil), prefix...), after), storage.PrefixEnd(prefix), func(key, _ []byte) error {
+	err := scan(storage.AppendString(append([]byte(nil), prefix...), after), storage.PrefixEnd(prefix), func(key, _ []byte) error {
 		if len(out) == limit {
 			return storage.ErrStop
 		}

@@ -46,6 +46,8 @@ import (
 //	0x42 groups:            tenant | name → Group
 //	0x44 initial access tokens: tenant | id → InitialAccessToken
 //	0x45 registrations:     tenant → Registrations
+//	0x1c credentials:       tenant | user id | credential id → Credential
+//	0x1d credentials by passkey: tenant | passkey's id → user id
 const (
 	tableMeta           byte = 0x00
 	tableCluster        byte = 0x01
@@ -82,6 +84,8 @@ const (
 	tableGroups byte = 0x42
 	tableInitialAccessTokens byte = 0x44
 	tableRegistrations       byte = 0x45
+	tableCredentials          byte = 0x1c
+	tableCredentialsByPasskey byte = 0x1d
 
 	// lastTable is the highest number: what a snapshot holds ends behind it.
 	lastTable = lastInMemory2

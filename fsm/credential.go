@@ -1,0 +1,163 @@
+package fsm
+
+import (
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
+)
+
+// Kinds of credentials besides state.KindPasskey.
+const (
+	credentialTOTP     = "totp"
+	credentialRecovery = "recovery"
+)
+
+// Bounds of a user's credentials.
+const (
+	maxCredentials = 32
+	maxSealed      = 4 << 10
+	maxPasskey     = 16 << 10
+)
+
+// maxRecoveryCodes is how many codes one row can keep: a bit each tells the used ones.
+const maxRecoveryCodes = 64
+
+func validCredential(m *state.Credential) bool {
+	switch m.GetKind() {
+	case credentialTOTP, credentialRecovery:
+		if len(m.GetSealed()) == 0 || len(m.GetPublic()) != 0 {
+			return false
+		}
+	case state.KindPasskey:
+		if len(m.GetPublic()) == 0 || len(m.GetSealed()) != 0 {
+			return false
+		}
+	default:
+		return false
+	}
+	return m.GetTenant() != "" && m.GetUser() != "" && m.GetId() != "" && keyable(m.GetTenant(), m.GetUser()) &&
+		len(m.GetId()) <= maxPart && len(m.GetName()) <= maxSessionText && len(m.GetSealed()) <= maxSealed && len(m.GetPublic()) <= maxPasskey
+}
+
+// putCredential adds a proof of a user. A passkey's id is of one user of a tenant only
+// (WebAuthn L2 §7.1 step 22).
+func (s step) putCredential(c *command.PutCredential) (command.Result, error) {
+	next := c.GetCredential()
+	if !validCredential(next) || !keyable(c.GetReplaces()) {
+		return reject(command.Invalid)
+	}
+	user, err := s.User(next.GetTenant(), next.GetUser())
+	if err != nil {
+		return command.Result{}, err
+	}
+	if user == nil {
+		return reject(command.NotFound)
+	}
+	if user.GetDisabled() {
+		return reject(command.Disabled)
+	}
+	if next.GetKind() == state.KindPasskey {
+		owner, err := s.UserByPasskey(next.GetTenant(), next.GetId())
+		if err != nil {
+			return command.Result{}, err
+		}
+		if owner != "" && owner != next.GetUser() {
+			return reject(command.Conflict)
+		}
+	}
+	have, err := s.CredentialsOf(next.GetTenant(), next.GetUser())
+	if err != nil {
+		return command.Result{}, err
+	}
+	var replaced *state.Credential
+	for _, m := range have {
+		if m.GetId() == next.GetId() {
+			return reject(command.Exists)
+		}
+		if m.GetId() == c.GetReplaces() {
+			replaced = m
+		}
+	}
+	if c.GetReplaces() != "" && replaced == nil {
+		return reject(command.Stale)
+	}
+	if replaced != nil {
+		if replaced.GetKind() != next.GetKind() {
+			return reject(command.Conflict)
+		}
+		s.DeleteCredential(replaced)
+	} else if len(have) >= maxCredentials {
+		return reject(command.NotReady)
+	}
+	next.CreatedAt, next.UsedAt, next.Generation, next.Confirmed = s.now, 0, s.index, true
+	s.PutCredential(next)
+	return command.Result{Generation: s.index}, nil
+}
+
+func (s step) deleteCredential(c *command.DeleteCredential) (command.Result, error) {
+	old, err := s.credential(c.GetTenant(), c.GetUser(), c.GetId())
+	if err != nil {
+		return command.Result{}, err
+	}
+	if old == nil {
+		return reject(command.NotFound)
+	}
+	s.DeleteCredential(old)
+	return command.Result{Generation: s.index}, nil
+}
+
+func (s step) credential(tenant, user, id string) (*state.Credential, error) {
+	if !keyable(tenant, user, id) {
+		return nil, nil
+	}
+	return s.Credential(tenant, user, id)
+}
+
+// useCredential accepts a proof once. What was checked elsewhere is compared here with
+// what other nodes have accepted since.
+func (s step) useCredential(c *command.UseCredential) (command.Result, error) {
+	if len(c.GetPublic()) > maxPasskey {
+		return reject(command.Invalid)
+	}
+	old, err := s.credential(c.GetTenant(), c.GetUser(), c.GetId())
+	if err != nil {
+		return command.Result{}, err
+	}
+	if old == nil {
+		return reject(command.NotFound)
+	}
+	user, err := s.User(c.GetTenant(), c.GetUser())
+	if err != nil {
+		return command.Result{}, err
+	}
+	if user == nil || user.GetDisabled() {
+		return reject(command.Disabled)
+	}
+	next := cloneOf(old)
+	switch old.GetKind() {
+	case credentialTOTP:
+		if c.GetCounter() <= old.GetCounter() {
+			return reject(command.AlreadyUsed)
+		}
+		next.Counter = c.GetCounter()
+	case credentialRecovery:
+		if c.GetCounter() >= maxRecoveryCodes {
+			return reject(command.Invalid)
+		}
+		bit := uint64(1) << c.GetCounter()
+		if old.GetCounter()&bit != 0 {
+			return reject(command.AlreadyUsed)
+		}
+		next.Counter = old.GetCounter() | bit
+	case state.KindPasskey:
+		if len(c.GetPublic()) == 0 {
+			return reject(command.Invalid)
+		}
+		if (c.GetCounter() != 0 || old.GetCounter() != 0) && c.GetCounter() <= old.GetCounter() {
+			return reject(command.AlreadyUsed)
+		}
+		next.Counter, next.Public = c.GetCounter(), c.GetPublic()
+	}
+	next.UsedAt, next.Generation = s.now, s.index
+	s.PutCredential(next)
+	return command.Result{Generation: s.index}, nil
+}
