@@ -39,7 +39,7 @@ func (d drawn) end() int64 {
 
 func (d drawn) command() command.Command {
 	tenant, id := d.tenant(), d.id()
-	switch rapid.IntRange(1, 32).Draw(d.T, "kind") {
+	switch rapid.IntRange(1, 36).Draw(d.T, "kind") {
 	case 1:
 		return bootstrap()
 	case 2:
@@ -82,7 +82,7 @@ func (d drawn) command() command.Command {
 		return &command.DeleteGateway{Id: id}
 	case 22:
 		return &command.PutAdminToken{Hash: digest(id), Token: &state.AdminToken{Id: id}}
-	case 29, 30, 31, 32:
+	case 33, 34, 35, 36:
 		return d.login(tenant)
 	case 24, 25, 26:
 		return d.grant(tenant, id)
@@ -155,6 +155,9 @@ func (d drawn) registry(tenant, id string) command.Command {
 		return &command.PutScope{Scope: &state.Scope{Tenant: tenant, Name: id, Roles: names("roles"), Includes: names("includes")}, Expect: d.generation()}
 	default:
 		return &command.DeleteScope{Tenant: tenant, Name: id, Expect: d.generation()}
+	}
+}
+
 // login draws what changes sessions, consents and credentials.
 func (d drawn) login(tenant string) command.Command {
 	id, owner := d.pick("login id", "l1", "l2"), d.pick("owner", "a", "b", "u")

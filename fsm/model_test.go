@@ -338,7 +338,6 @@ func ungenerated(c command.Command) bool {
 		c.Expect = 0
 	case *command.DeleteScope:
 		c.Expect = 0
-	case *command.IssueOpaque, *command.Bootstrap:
 	case *command.IssueOpaque, *command.Bootstrap, *command.Redeem, *command.RotateRefresh:
 		return false
 	}

@@ -47,18 +47,15 @@ const (
 	KindPutAdminToken    Kind = 22 // level 1
 	KindExpire           Kind = 23 // level 1
 
-	KindPutUser       Kind = 30 // level 1
-	KindDeleteUser    Kind = 31 // level 1
-	KindRecordAttempt Kind = 32 // level 1
-	KindPutRole       Kind = 33 // level 1
-	KindDeleteRole    Kind = 34 // level 1
-	KindPutGroup      Kind = 35 // level 1
-	KindDeleteGroup   Kind = 36 // level 1
-	KindPutScope      Kind = 37 // level 1
-	KindDeleteScope   Kind = 38 // level 1
 	KindPutUser          Kind = 30 // level 1
 	KindDeleteUser       Kind = 31 // level 1
 	KindRecordAttempt    Kind = 32 // level 1
+	KindPutRole          Kind = 33 // level 1
+	KindDeleteRole       Kind = 34 // level 1
+	KindPutGroup         Kind = 35 // level 1
+	KindDeleteGroup      Kind = 36 // level 1
+	KindPutScope         Kind = 37 // level 1
+	KindDeleteScope      Kind = 38 // level 1
 	KindPutSession       Kind = 40 // level 1
 	KindEndSession       Kind = 41 // level 1
 	KindPutConsent       Kind = 42 // level 1
@@ -217,18 +214,15 @@ func (*DeleteGateway) Kind() Kind    { return KindDeleteGateway }
 func (*PutAdminToken) Kind() Kind    { return KindPutAdminToken }
 func (*Expire) Kind() Kind           { return KindExpire }
 
-func (*PutUser) Kind() Kind       { return KindPutUser }
-func (*DeleteUser) Kind() Kind    { return KindDeleteUser }
-func (*RecordAttempt) Kind() Kind { return KindRecordAttempt }
-func (*PutRole) Kind() Kind       { return KindPutRole }
-func (*DeleteRole) Kind() Kind    { return KindDeleteRole }
-func (*PutGroup) Kind() Kind      { return KindPutGroup }
-func (*DeleteGroup) Kind() Kind   { return KindDeleteGroup }
-func (*PutScope) Kind() Kind      { return KindPutScope }
-func (*DeleteScope) Kind() Kind   { return KindDeleteScope }
 func (*PutUser) Kind() Kind          { return KindPutUser }
 func (*DeleteUser) Kind() Kind       { return KindDeleteUser }
 func (*RecordAttempt) Kind() Kind    { return KindRecordAttempt }
+func (*PutRole) Kind() Kind          { return KindPutRole }
+func (*DeleteRole) Kind() Kind       { return KindDeleteRole }
+func (*PutGroup) Kind() Kind         { return KindPutGroup }
+func (*DeleteGroup) Kind() Kind      { return KindDeleteGroup }
+func (*PutScope) Kind() Kind         { return KindPutScope }
+func (*DeleteScope) Kind() Kind      { return KindDeleteScope }
 func (*PutSession) Kind() Kind       { return KindPutSession }
 func (*EndSession) Kind() Kind       { return KindEndSession }
 func (*PutConsent) Kind() Kind       { return KindPutConsent }

@@ -79,11 +79,11 @@ const (
 	tableSectors           byte = 0x1a
 	tableAttempts          byte = 0x1b
 
-	tableScopes byte = 0x40
-	tableRoles  byte = 0x41
-	tableGroups byte = 0x42
-	tableInitialAccessTokens byte = 0x44
-	tableRegistrations       byte = 0x45
+	tableScopes               byte = 0x40
+	tableRoles                byte = 0x41
+	tableGroups               byte = 0x42
+	tableInitialAccessTokens  byte = 0x44
+	tableRegistrations        byte = 0x45
 	tableCredentials          byte = 0x1c
 	tableCredentialsByPasskey byte = 0x1d
 
