@@ -135,7 +135,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	var routes []httpapi.Route
 	for _, group := range [][]endpoint{
 		a.clientEndpoints(), a.userEndpoints(), a.revocationEndpoints(), a.gatewayEndpoints(), a.keyEndpoints(), a.tenantEndpoints(), a.registryEndpoints(),
-		a.clientEndpoints(), a.registrationEndpoints(), a.userEndpoints(), a.revocationEndpoints(), a.gatewayEndpoints(), a.keyEndpoints(), a.tenantEndpoints(),
+		a.registrationEndpoints(),
 		a.clusterEndpoints(), a.snapshotEndpoints(),
 	} {
 		for _, e := range group {
