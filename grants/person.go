@@ -21,7 +21,7 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 		return nil
 	}
 	a.Tenant, a.ClientId = tenant.GetId(), client.GetId()
-	if err := vouched(v, tenant, d, seen); err != nil {
+	if err := vouched(tenant, d, seen); err != nil {
 		return err
 	}
 	if a.GetUser() == "" {
@@ -66,7 +66,7 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 var errPerson = oauth.InvalidGrant.With("the user may not sign in now, or the login has ended; start again")
 
 // vouched holds a trusted issuer against what it is now (TOK-32).
-func vouched(v *state.View, tenant *state.Tenant, d *Decision, seen *command.Decided) error {
+func vouched(tenant *state.Tenant, d *Decision, seen *command.Decided) error {
 	if d.Vouched == nil {
 		return nil
 	}

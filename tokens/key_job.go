@@ -84,6 +84,9 @@ func (j *KeyJob) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look at the signing keys: %w", err)
 	}
+	if err := j.shared(ctx, v); err != nil {
+		return err
+	}
 	for _, algs := range [][]string{Algs()[:2], Algs()[2:]} {
 		for _, t := range v.Tenants() {
 			keys := v.SigningKeys(t.GetId())
@@ -95,6 +98,27 @@ func (j *KeyJob) Run(ctx context.Context) error {
 		}
 	}
 	return j.drop(ctx, v)
+}
+
+// shared makes what a cluster of an older version lacks of the keys that all nodes share.
+func (j *KeyJob) shared(ctx context.Context, v *state.View) error {
+	for _, name := range SharedKeys() {
+		if len(v.ClusterKeys(name)) > 0 {
+			continue
+		}
+		k, err := NewClusterKey(j.cfg.Ring, name, 1, j.cfg.Now())
+		if err != nil {
+			return err
+		}
+		result, err := j.cfg.Propose(ctx, &command.PutClusterKey{Key: k, NewVersion: true})
+		if err == nil && result.Reject != command.Exists { // another leader was quicker
+			err = result.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("make the shared key %q: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // tend does the one thing that is due for one tenant and algorithm.

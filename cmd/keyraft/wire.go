@@ -170,7 +170,7 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	oauthRoutes, err := oauthapi.Routes(oauthapi.Deps{
 		Pipeline: pipeline, Clients: authenticator, Keys: r.signing, Introspector: introspector, Revoker: revoker,
-		View: s.view, Grants: grants.Types(), Bearer: r.bearer, JWKSCache: s.cfg.Keys.JWKSMaxAge, ClientCerts: certs != nil, Registry: registry,
+		View: s.view, Grants: reachable(grants.Types()), Bearer: r.bearer, JWKSCache: s.cfg.Keys.JWKSMaxAge, ClientCerts: certs != nil, Registry: registry,
 	})
 	if err != nil {
 		return nil, err
@@ -209,6 +209,14 @@ func (s *server) rooms() (*rooms, error) {
 		return nil, err
 	}
 	return r, r.show(figures)
+}
+
+// reachable leaves out the grants that begin at an endpoint which this server does not
+// have: discovery tells what a client can use from its first step.
+func reachable(types []oauth.GrantType) []oauth.GrantType {
+	return slices.DeleteFunc(types, func(g oauth.GrantType) bool {
+		return g == oauth.GrantAuthorizationCode || g == oauth.GrantRefreshToken
+	})
 }
 
 // absent tells the error of a row that is not there from that of a store that is

@@ -97,7 +97,7 @@ func (p *pages) login(x *visit) error {
 	username := x.form.Get("username")
 	user, err := p.Check(x.ctx, x.view, x.tenant, username, x.form.Get("password"), false)
 	if errors.Is(err, oauth.InvalidGrant) {
-		r.LoginHint = username[:min(len(username), 256)]
+		r.LoginHint = cut(username, 256)
 		return x.next(r, authorize.Present{}, "login.wrong")
 	}
 	if err != nil {
@@ -115,12 +115,12 @@ func (p *pages) login(x *visit) error {
 	if err != nil {
 		return err
 	}
-	if old != nil && old.GetUser() != user.GetId() {
+	if old != nil {
 		if err := p.End(x.ctx, x.tenant, old.GetId()); err != nil {
 			return err
 		}
 	}
-	x.setCookie(sessionCookie, cookie, true)
+	x.setCookie(sessionCookie, cookie)
 	if x.view, err = p.View(x.ctx, state.Linearizable); err != nil { // that has the session
 		return err
 	}

@@ -37,9 +37,9 @@ func (x *visit) cookie(name string) string {
 	return string(value)
 }
 
-// setCookie sends a cookie; an empty value forgets it. lax lets it come along when
-// another site sends the browser here.
-func (x *visit) setCookie(name, value string, lax bool) {
+// setCookie sends a cookie; an empty value forgets it. It comes along when another site
+// sends the browser here, and with no form of another site.
+func (x *visit) setCookie(name, value string) {
 	c := fasthttp.AcquireCookie()
 	defer fasthttp.ReleaseCookie(c)
 	c.SetKey(x.name(name))
@@ -47,10 +47,7 @@ func (x *visit) setCookie(name, value string, lax bool) {
 	c.SetPath("/")
 	c.SetHTTPOnly(true)
 	c.SetSecure(x.secure)
-	c.SetSameSite(fasthttp.CookieSameSiteStrictMode)
-	if lax {
-		c.SetSameSite(fasthttp.CookieSameSiteLaxMode)
-	}
+	c.SetSameSite(fasthttp.CookieSameSiteLaxMode)
 	if value == "" {
 		c.SetExpire(fasthttp.CookieExpireDelete)
 	}
@@ -64,7 +61,7 @@ func (x *visit) browser() string {
 		var raw [32]byte
 		rand.Read(raw[:]) // never fails: crypto/rand ends the process instead
 		value = base64.RawURLEncoding.EncodeToString(raw[:])
-		x.setCookie(flowCookie, value, true)
+		x.setCookie(flowCookie, value)
 	}
 	return browserOf(value)
 }
@@ -82,7 +79,7 @@ func (x *visit) present() (*state.Session, *state.User, error) {
 	}
 	s, user, renewed, err := x.p.Current(x.view, x.tenant, cookie)
 	if err == nil && renewed != "" {
-		x.setCookie(sessionCookie, renewed, true)
+		x.setCookie(sessionCookie, renewed)
 	}
 	return s, user, err
 }

@@ -34,7 +34,7 @@ func (p *pages) logout(x *visit) error {
 			return err
 		}
 	}
-	x.setCookie(sessionCookie, "", true)
+	x.setCookie(sessionCookie, "")
 	if back == "" {
 		return x.page(fasthttp.StatusOK, "logged_out", "", &errorPage{})
 	}

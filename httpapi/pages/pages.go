@@ -105,8 +105,6 @@ type visit struct {
 	form   httpapi.Values
 	secure bool
 	lang   string
-	// request is what the visit is about, once it is known: where errors go.
-	request *state.AuthorizationRequest
 }
 
 // visit reads what every page needs, and turns what went wrong into a page or an answer
@@ -176,7 +174,9 @@ func (x *visit) answer(a *authorize.Answer) error {
 
 func (x *visit) noStore() {
 	x.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
-	x.Response.Header.Set(fasthttp.HeaderReferrerPolicy, "no-referrer")
+	// With no-referrer a browser sends its own forms with "Origin: null", which is what a
+	// form of a sandboxed page sends; this tells other origins as little.
+	x.Response.Header.Set(fasthttp.HeaderReferrerPolicy, "same-origin")
 }
 
 // below is a path of the visit's tenant.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,4 +40,10 @@ func TestI8DataFolderOfTheFirstVersion(t *testing.T) {
 	if _, err := n.Issue(w.bound(), w.client, ""); err != nil {
 		t.Errorf("the demo client's secret of then: %v", err)
 	}
+	// Keys that a cluster has only since a later version are made by its leader: this
+	// client's secret is sealed under one.
+	w.await("the keys of a later version", func(ctx context.Context) error {
+		_, err := n.CreateClient(ctx, map[string]any{"client_id": "later", "token_endpoint_auth_method": "client_secret_jwt"})
+		return err
+	})
 }
