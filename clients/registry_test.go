@@ -265,7 +265,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 	v := k.view()
 	for name, r := range map[string]*clients.Request{
 		"right":   {Tenant: "default", ID: "orders", Secret: secret, Linearizable: true},
-		"wrong":   {Tenant: "default", ID: "orders", Secret: "x" + secret[1:], Linearizable: true},
+		"wrong":   {Tenant: "default", ID: "orders", Secret: "." + secret[1:], Linearizable: true},
 		"unknown": {Tenant: "default", ID: "nobody", Secret: secret, Linearizable: true},
 	} {
 		b.Run(name, func(b *testing.B) {

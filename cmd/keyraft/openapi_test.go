@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -263,6 +264,14 @@ func (h *holder) do(a ask) *reply {
 		}
 	}
 	resp, err := http.DefaultClient.Do(req)
+	// Leadership was handed over a moment ago: what then asks to come again is asked
+	// again, as its Retry-After says.
+	for deadline := time.Now().Add(20 * time.Second); err == nil && resp.StatusCode == http.StatusServiceUnavailable && a.status != http.StatusServiceUnavailable && time.Now().Before(deadline); {
+		wait, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+		_ = resp.Body.Close()
+		<-time.After(time.Duration(max(wait, 1)) * time.Second)
+		resp, err = http.DefaultClient.Do(h.request(a))
+	}
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -115,7 +115,7 @@ func TestTokenRefusals(t *testing.T) {
 		{"TOK-09 a secret by a public client", "POST", oauthapi.TokenPath, form("client_id=spa&client_secret=x"), nil, 401, "invalid_client"},
 		{"TOK-10 a confidential client with its id alone", "POST", oauthapi.TokenPath, form("client_id=orders"), nil, 401, "invalid_client"},
 		{"TOK-10 nothing at all", "POST", oauthapi.TokenPath, tokenForm, nil, 401, "invalid_client"},
-		{"TOK-11 a wrong secret", "POST", oauthapi.TokenPath, tokenForm, []string{"Authorization", basicAuth("orders", "x"+secret[1:])}, 401, "invalid_client"},
+		{"TOK-11 a wrong secret", "POST", oauthapi.TokenPath, tokenForm, []string{"Authorization", basicAuth("orders", "."+secret[1:])}, 401, "invalid_client"},
 		{"TOK-11 an unknown client", "POST", oauthapi.TokenPath, tokenForm, []string{"Authorization", basicAuth("nobody", secret)}, 401, "invalid_client"},
 		{"TOK-35 an unknown grant", "POST", oauthapi.TokenPath, "grant_type=urn:x&" + good, nil, 400, "unsupported_grant_type"},
 		{"TOK-35 a grant that is not registered for it", "POST", oauthapi.TokenPath, form("client_id=spa"), nil, 400, "unauthorized_client"},
@@ -145,7 +145,7 @@ func TestTokenRefusals(t *testing.T) {
 	if strings.Contains(n.log.String(), secret) || strings.Contains(n.log.String(), posted) {
 		t.Error("a secret stands in the log")
 	}
-	one := n.do(t, "POST", oauthapi.TokenPath, tokenForm, "Authorization", basicAuth("orders", "x"+secret[1:]))
+	one := n.do(t, "POST", oauthapi.TokenPath, tokenForm, "Authorization", basicAuth("orders", "."+secret[1:]))
 	two := n.do(t, "POST", oauthapi.TokenPath, tokenForm, "Authorization", basicAuth("nobody", secret))
 	if one.text != two.text {
 		t.Errorf("TOK-11: %s for a wrong secret, %s for an unknown client", one.text, two.text)
