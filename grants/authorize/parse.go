@@ -136,6 +136,10 @@ func response(r *state.AuthorizationRequest, _ *state.Tenant, client *state.Clie
 	default:
 		return oauth.InvalidRequest.With("response_mode must be query, fragment or form_post")
 	}
+	if r.ResponseMode == modeFormPost && !strings.HasPrefix(r.RedirectUri, "https://") && !strings.HasPrefix(r.RedirectUri, "http://") {
+		r.ResponseMode = modeQuery // so that the refusal arrives
+		return oauth.InvalidRequest.With("response_mode=form_post needs a redirect URI of the web; an application's own scheme takes query or fragment")
+	}
 	switch r.ResponseType = form.Get("response_type"); r.ResponseType {
 	case "code":
 	case "":
