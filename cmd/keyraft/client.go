@@ -163,32 +163,10 @@ func newClientCreate(c console, dial dialer) *cobra.Command {
 }
 
 func newClientList(dial dialer) *cobra.Command {
-	var limit int
-	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the clients of a tenant",
-		Example: "  keyraft client list\n  keyraft client list --limit 20 --output json",
-		Args:    named(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if limit < 0 {
-				return usagef("--limit %d is below 0; leave it out for all", limit)
-			}
-			api, err := dial(cmd)
-			if err != nil {
-				return err
-			}
-			items, err := api.list(cmd.Context(), clientsPath, limit)
-			if err != nil {
-				return err
-			}
-			return api.out.table(items, []column{
-				{"ID", "client_id", nil}, {"NAME", "client_name", nil}, {"AUTH", "token_endpoint_auth_method", nil},
-				{"GRANTS", "grant_types", nil}, {"SCOPE", "scope", nil}, {"ENABLED", "enabled", nil},
-			}, "no clients; make one with 'keyraft client create'")
-		},
-	}
-	cmd.Flags().IntVar(&limit, "limit", 0, "show at most so many (0: all)")
-	return cmd
+	return newList(dial, "client", clientsPath, []column{
+		{"ID", "client_id", nil}, {"NAME", "client_name", nil}, {"AUTH", "token_endpoint_auth_method", nil},
+		{"GRANTS", "grant_types", nil}, {"SCOPE", "scope", nil}, {"ENABLED", "enabled", nil},
+	})
 }
 
 func newClientGet(dial dialer) *cobra.Command {

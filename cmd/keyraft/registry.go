@@ -134,29 +134,7 @@ func (g registry) given(cmd *cobra.Command) (map[string]any, error) {
 	return out, nil
 }
 
-func (g registry) list(dial dialer) *cobra.Command {
-	var limit int
-	cmd := &cobra.Command{
-		Use: "list", Short: "List the " + g.noun + "s of a tenant",
-		Example: "  keyraft " + g.noun + " list\n  keyraft " + g.noun + " list --limit 20 --output json", Args: named(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if limit < 0 {
-				return usagef("--limit %d is below 0; leave it out for all", limit)
-			}
-			api, err := dial(cmd)
-			if err != nil {
-				return err
-			}
-			items, err := api.list(cmd.Context(), g.path, limit)
-			if err != nil {
-				return err
-			}
-			return api.out.table(items, g.columns, "no "+g.noun+"s; make one with 'keyraft "+g.noun+" create'")
-		},
-	}
-	cmd.Flags().IntVar(&limit, "limit", 0, "show at most so many (0: all)")
-	return cmd
-}
+func (g registry) list(dial dialer) *cobra.Command { return newList(dial, g.noun, g.path, g.columns) }
 
 func (g registry) get(dial dialer) *cobra.Command {
 	name, _, _ := strings.Cut(g.example, " ")

@@ -186,31 +186,9 @@ func newUserCreate(c console, dial dialer) *cobra.Command {
 }
 
 func newUserList(dial dialer) *cobra.Command {
-	var limit int
-	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the users of a tenant",
-		Example: "  keyraft user list\n  keyraft user list --limit 20 --output json",
-		Args:    named(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if limit < 0 {
-				return usagef("--limit %d is below 0; leave it out for all", limit)
-			}
-			api, err := dial(cmd)
-			if err != nil {
-				return err
-			}
-			items, err := api.list(cmd.Context(), usersPath, limit)
-			if err != nil {
-				return err
-			}
-			return api.out.table(items, []column{
-				{"ID", "id", nil}, {"USERNAME", "username", nil}, {"EMAIL", "email", nil}, {"ROLES", "roles", nil}, {"ENABLED", "enabled", nil},
-			}, "no users; make one with 'keyraft user create'")
-		},
-	}
-	cmd.Flags().IntVar(&limit, "limit", 0, "show at most so many (0: all)")
-	return cmd
+	return newList(dial, "user", usersPath, []column{
+		{"ID", "id", nil}, {"USERNAME", "username", nil}, {"EMAIL", "email", nil}, {"ROLES", "roles", nil}, {"ENABLED", "enabled", nil},
+	})
 }
 
 // userPath is the path of a user, who may be named by id or as @NAME.

@@ -111,6 +111,8 @@ func origin(uri string) string {
 	switch {
 	case err != nil || u.Scheme == "":
 		return ""
+	case strings.Contains(u.Host, "["): // a policy can name no IPv6 address
+		return u.Scheme + ":"
 	case u.Scheme == "http" || u.Scheme == "https":
 		return u.Scheme + "://" + u.Host
 	}

@@ -1,0 +1,161 @@
+package pages
+
+import (
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/valyala/fasthttp"
+)
+
+// models are every page with hostile and with plain contents.
+func models() map[string]any {
+	const hostile = `"><script>alert(1)</script>`
+	return map[string]any{
+		"login":      &loginPage{Action: "/login", Flow: "f", Client: hostile, Hint: hostile, Wrong: "login.wrong"},
+		"consent":    &consentPage{Action: "/consent", Flow: "f", Client: hostile, User: hostile, Where: "https://app.example", Unapproved: true, Scopes: []scope{{"openid", "x"}, {hostile, ""}}, Resources: []string{hostile}},
+		"logout":     &logoutPage{Action: "/oauth2/logout", Browser: "b", Back: hostile, Hint: hostile, ClientID: hostile, State: hostile},
+		"logged_out": &errorPage{},
+		"error":      &errorPage{Detail: hostile, Code: "invalid_request"},
+		"form_post":  &formPost{Action: "https://app.example/cb", Params: [][2]string{{"state", hostile}, {"code", "c"}}},
+	}
+}
+
+func render(t *testing.T, lang, name string, model any) (string, *fasthttp.RequestCtx) {
+	t.Helper()
+	r, err := newRenderer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &visit{RequestCtx: &fasthttp.RequestCtx{}, p: &pages{render: r}, lang: lang}
+	if err := x.page(200, name, "https://app.example", model); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return string(x.Response.Body()), x.RequestCtx
+}
+
+// TestPagesEscape is WEB-02, WEB-03 and AUT-10: nothing that is shown becomes markup, no
+// page can be framed, none runs or loads what is not ours.
+func TestPagesEscape(t *testing.T) {
+	t.Parallel()
+	for name, model := range models() {
+		body, c := render(t, "en", name, model)
+		if strings.Contains(body, "<script>alert") || strings.Contains(body, "ZgotmplZ") || strings.Contains(body, " style=") || regexp.MustCompile(` on[a-z]+=`).MatchString(body) {
+			t.Errorf("%s: %s", name, body)
+		}
+		policy := string(c.Response.Header.Peek("Content-Security-Policy"))
+		for _, want := range []string{"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self' https://app.example;"} {
+			if !strings.Contains(policy, want) {
+				t.Errorf("%s: the policy %q lacks %q", name, policy, want)
+			}
+		}
+		if strings.Contains(policy, "unsafe") || string(c.Response.Header.Peek("X-Frame-Options")) != "DENY" || string(c.Response.Header.Peek("Cache-Control")) != "no-store" {
+			t.Errorf("%s: headers %s", name, c.Response.Header.String())
+		}
+	}
+}
+
+// TestCatalogues: the languages have the same keys, each is used, and each that a page
+// uses is there.
+func TestCatalogues(t *testing.T) {
+	t.Parallel()
+	r, err := newRenderer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var used []string
+	err = fs.WalkDir(files, "templates", func(at string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := files.ReadFile(at)
+		for _, m := range regexp.MustCompile(`\.T "([^"]+)"`).FindAllStringSubmatch(string(text), -1) {
+			used = append(used, m[1])
+		}
+		return err
+	})
+	if err != nil || len(used) < 10 {
+		t.Fatalf("%d keys in the templates, %v", len(used), err)
+	}
+	for _, lang := range languages() {
+		for _, key := range append(used, "login.wrong") {
+			if r.catalogues[lang][key] == "" {
+				t.Errorf("%s has no text for %q", lang, key)
+			}
+		}
+		for key := range r.catalogues[lang] {
+			if r.catalogues["en"][key] == "" || !slices.Contains(used, key) && key != "login.wrong" && !strings.HasPrefix(key, "scope.") {
+				t.Errorf("%s: no page uses %q, or English lacks it", lang, key)
+			}
+		}
+		if len(r.catalogues[lang]) != len(r.catalogues["en"]) {
+			t.Errorf("%s has %d texts, English %d", lang, len(r.catalogues[lang]), len(r.catalogues["en"]))
+		}
+		for name, model := range models() {
+			if body, _ := render(t, lang, name, model); !strings.Contains(body, `lang="`+lang+`"`) {
+				t.Errorf("%s in %s does not say so", name, lang)
+			}
+		}
+	}
+}
+
+// TestLanguage is WEB-11: one of a fixed list, whatever is asked for.
+func TestLanguage(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ locales, accept, want string }{
+		{"", "", "en"}, {"de-AT", "", "de"}, {"fr de", "en", "de"}, {"", "fr, de;q=0.8, en;q=0.5", "de"},
+		{"../../etc/passwd", "*", "en"}, {strings.Repeat("fr ", 5000), strings.Repeat("fr,", 5000) + "de", "en"}, {"\xff\xfe", "\x00", "en"},
+	}
+	for _, tt := range tests {
+		if got := language(tt.locales, tt.accept); got != tt.want {
+			t.Errorf("%.20q, %.20q: %s, want %s", tt.locales, tt.accept, got, tt.want)
+		}
+	}
+}
+
+// TestOrigin: what form-action may name. It knows no IPv6 addresses, so a loopback of
+// that kind is named by its scheme.
+func TestOrigin(t *testing.T) {
+	t.Parallel()
+	for uri, want := range map[string]string{
+		"https://app.example/cb?x=1": "https://app.example", "http://127.0.0.1:51004/cb": "http://127.0.0.1:51004",
+		"http://[::1]:8080/cb": "http:", "com.example.app:/cb": "com.example.app:", "": "",
+	} {
+		if got := origin(uri); got != want {
+			t.Errorf("%s: %q, want %q", uri, got, want)
+		}
+	}
+}
+
+// TestSameOrigin is WEB-01: what a browser says of where a form comes from.
+func TestSameOrigin(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, path, site, origin string
+		refused                  bool
+	}{
+		{name: "a form of ours", path: "/login", site: "same-origin", origin: "https://sts.example"},
+		{name: "an old browser", path: "/login", origin: "https://sts.example"},
+		{name: "another site", path: "/login", site: "cross-site", origin: "https://evil.example", refused: true},
+		{name: "a sibling", path: "/consent", site: "same-site", origin: "https://app.sts.example", refused: true},
+		{name: "a sandboxed page", path: "/login", site: "cross-site", origin: "null", refused: true},
+		{name: "Origin: null alone", path: "/login", origin: "null", refused: true},
+		{name: "another scheme", path: "/login", origin: "http://sts.example", refused: true},
+		{name: "a client may send its user by POST", path: AuthorizePath, site: "cross-site", origin: "https://app.example"},
+	}
+	for _, tt := range tests {
+		c := &fasthttp.RequestCtx{}
+		c.Request.SetRequestURI(tt.path)
+		if tt.site != "" {
+			c.Request.Header.Set("Sec-Fetch-Site", tt.site)
+		}
+		if tt.origin != "" {
+			c.Request.Header.Set("Origin", tt.origin)
+		}
+		if err := sameOrigin(&visit{RequestCtx: c}, "https://sts.example/t/acme"); (err != nil) != tt.refused {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
