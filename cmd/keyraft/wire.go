@@ -168,8 +168,13 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
+	subjects, err := tokens.NewSubjects(r.shared)
+	if err != nil {
+		return nil, err
+	}
 	oauthRoutes, err := oauthapi.Routes(oauthapi.Deps{
 		Pipeline: pipeline, Clients: authenticator, Keys: r.signing, Introspector: introspector, Revoker: revoker,
+		Minter: minter, Subjects: subjects, Now: time.Now, Absent: absent,
 		View: s.view, Grants: reachable(grants.Types()), Bearer: r.bearer, JWKSCache: s.cfg.Keys.JWKSMaxAge, ClientCerts: certs != nil, Registry: registry,
 	})
 	if err != nil {

@@ -77,7 +77,7 @@ func build(t testing.TB, w *world) *node {
 	opaque, err := tokens.NewOpaque(minter, shared, w.Propose)
 	errs[3] = err
 	intro, err := tokens.NewIntrospector(tokens.IntrospectorConfig{
-		Signing: n.keys, Shared: shared, Now: w.now, Absent: func(err error) bool { return errors.Is(err, storage.ErrNotFound) },
+		Signing: n.keys, Shared: shared, Now: w.now, Absent: absent,
 	})
 	errs[4] = err
 	revoker, err := tokens.NewRevoker(intro, w.View, w.Propose)
@@ -85,15 +85,18 @@ func build(t testing.TB, w *world) *node {
 	n.pipeline, errs[6] = grants.New(grants.Config{
 		Clients: auth, Keys: n.keys, Minter: minter, Opaque: opaque, View: w.View, Now: w.now,
 		Propose: n.Propose, Refresh: tokens.NewRefreshTokens(shared), Boxes: tokens.NewBoxes(shared, tokens.KeyCode),
-		Absent: func(err error) bool { return errors.Is(err, storage.ErrNotFound) },
+		Absent: absent,
 		Observe: func(g oauth.GrantType, result string) {
 			if g == oauth.GrantClientCredentials && result == "ok" {
 				n.granted.Add(1)
 			}
 		},
 	})
+	subjects, err := tokens.NewSubjects(shared)
+	errs[8] = err
 	n.routes, errs[7] = oauthapi.Routes(oauthapi.Deps{
-		Pipeline: n.pipeline, Clients: auth, Keys: n.keys, Introspector: intro, Revoker: revoker, View: w.View, Grants: grants.Types(), Registry: n.registry,
+		Pipeline: n.pipeline, Clients: auth, Keys: n.keys, Introspector: intro, Revoker: revoker, View: w.View,
+		Minter: minter, Subjects: subjects, Now: w.now, Absent: absent, Grants: grants.Types(), Registry: n.registry,
 		Bearer: func(_ *state.View, token string) (tokens.Caller, error) {
 			if token != gatewayKey {
 				return tokens.Caller{}, oauth.InvalidToken.With("unknown credential")
@@ -106,6 +109,8 @@ func build(t testing.TB, w *world) *node {
 	}
 	return n
 }
+
+func absent(err error) bool { return errors.Is(err, storage.ErrNotFound) }
 
 func start(t testing.TB) *node {
 	t.Helper()
