@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -430,5 +431,74 @@ func TestSignedIntrospection(t *testing.T) {
 	}
 	if a := ask(token, "Accept", media); a.status != 401 || strings.Contains(a.header.Get("Content-Type"), "jwt") {
 		t.Errorf("without credentials: %d of %s", a.status, a.header.Get("Content-Type"))
+	}
+}
+
+// TestDiscoveryOfOpenID: what discovery says is what a client may register (OpenID
+// Connect Discovery §3).
+func TestDiscoveryOfOpenID(t *testing.T) {
+	t.Parallel()
+	p := signedIn(t, nil)
+	doc := p.do(t, "GET", oauthapi.OpenIDPath, "")
+	list := func(name string) (out []string) {
+		items, _ := doc.json[name].([]any)
+		for _, item := range items {
+			text, _ := item.(string)
+			out = append(out, text)
+		}
+		if len(out) == 0 {
+			t.Errorf("%s is empty or missing", name)
+		}
+		return out
+	}
+	if doc.json["userinfo_endpoint"] != issuer+oauthapi.UserinfoPath || doc.json["claims_parameter_supported"] != true {
+		t.Errorf("%s", doc.text)
+	}
+	for name, some := range map[string]string{
+		"scopes_supported": "email", "claims_supported": "birthdate", "subject_types_supported": "pairwise", "introspection_signing_alg_values_supported": "RS256",
+	} {
+		if !slices.Contains(list(name), some) {
+			t.Errorf("%s lacks %s", name, some)
+		}
+	}
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwks, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &ec.PublicKey, Use: "enc", KeyID: "e1"}, {Key: &rsaKey.PublicKey, Use: "enc", KeyID: "r1"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := 0
+	register := func(more func(*clients.Registration)) {
+		t.Helper()
+		serial++
+		r := web(more)
+		r.ClientID = fmt.Sprint("c", serial)
+		p.client(t, r)
+	}
+	for _, alg := range list("id_token_signing_alg_values_supported") {
+		register(func(r *clients.Registration) { r.IDTokenAlg = alg })
+	}
+	for _, alg := range list("userinfo_signing_alg_values_supported") {
+		register(func(r *clients.Registration) { r.UserinfoAlg = alg })
+	}
+	for _, kind := range []string{"id_token", "userinfo"} {
+		for _, alg := range list(kind + "_encryption_alg_values_supported") {
+			for _, enc := range list(kind + "_encryption_enc_values_supported") {
+				register(func(r *clients.Registration) {
+					r.JWKS = jwks
+					if kind == "userinfo" {
+						r.UserinfoEncryptedAlg, r.UserinfoEncryptedEnc = alg, enc
+					} else {
+						r.IDTokenEncryptedAlg, r.IDTokenEncryptedEnc = alg, enc
+					}
+				})
+			}
+		}
 	}
 }
