@@ -1242,7 +1242,7 @@ type OpaqueToken struct {
 	Act            []byte                 `protobuf:"bytes,21,opt,name=act,proto3" json:"act,omitempty"`                                             // JSON
 	Details        []byte                 `protobuf:"bytes,22,opt,name=details,proto3" json:"details,omitempty"`                                     // JSON
 	User           string                 `protobuf:"bytes,23,opt,name=user,proto3" json:"user,omitempty"`                                           // id, where a user allowed it
-	UserinfoClaims []string               `protobuf:"bytes,24,rep,name=userinfo_claims,json=userinfoClaims,proto3" json:"userinfo_claims,omitempty"` // that userinfo tells beside those of the scope
+	UserinfoClaims []string               `protobuf:"bytes,24,rep,name=userinfo_claims,json=userinfoClaims,proto3" json:"userinfo_claims,omitempty"` // that userinfo tells beside those of the scope; level 1
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
