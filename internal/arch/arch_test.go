@@ -52,6 +52,7 @@ var rooms = map[string][]string{
 	"internal/arch":        {},
 	"internal/testcluster": {"*"},
 	"internal/testnode":    {"*"}, // links Pebble and fasthttp: no test of gateway may import it
+	"internal/testproof":   {},
 	"internal/e2e":         {"*"},
 	"internal/e2e/proc":    {},
 	"internal/bench":       {"*"},
