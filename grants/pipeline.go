@@ -27,6 +27,8 @@ type exchange struct {
 	claims tokens.Claims
 	one    [1]string // the default audience
 	proof  clients.Proof
+	shown  tokens.Shown // DPoP proof of the request; its JKT is "" before it was read
+	used   bool         // it was used up
 	seen   command.Decided
 }
 
@@ -152,7 +154,10 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 		}
 		audience = x.one[:]
 	}
-	x.in = Input{View: v, Tenant: tenant, Client: client, Issuer: issuer, Scope: req.Scope, Audience: audience, Form: req.Form, Binding: req.Binding}
+	x.in = Input{View: v, Tenant: tenant, Client: client, Issuer: issuer, Scope: req.Scope, Audience: audience, Form: req.Form}
+	if x.in.Binding, err = p.binding(v, tenant, client, issuer, req, x); err != nil {
+		return err
+	}
 	x.out = Decision{Audience: audience, Lifetime: tokens.Lifetime(tenant, client)}
 	if err := grant.Authorize(ctx, &x.in, &x.out); err != nil {
 		return err
@@ -161,6 +166,9 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 		return err
 	}
 	if err := p.signs(v, tenant, client, &x.out); err != nil {
+		return err
+	}
+	if err := p.useProof(ctx, x); err != nil {
 		return err
 	}
 	if err := p.cfg.Clients.Consume(ctx, &x.proof); err != nil {

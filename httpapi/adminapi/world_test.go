@@ -192,7 +192,7 @@ func (w *world) serve() {
 	}
 	w.routes, err = adminapi.Routes(adminapi.Deps{
 		Users: users, Absent: absent,
-		View: w.View, Propose: w.Propose, Clients: registry, Revoker: revoker, Introspector: introspector, Signing: signing, Shared: shared,
+		View: w.View, Propose: w.Propose, Clients: registry, Revoker: revoker, Introspector: introspector, Signing: signing, Shared: shared, Proofs: newProofs(w.t, shared, time.Now),
 		Rotation: tokens.KeyJobConfig{View: w.View, Ring: w.ring, Now: time.Now}, Now: time.Now, Cluster: w.cluster(),
 		Gateways: adminapi.Gateways{
 			Instances: func(context.Context) []adminapi.Instance { return w.gateways },
@@ -284,4 +284,19 @@ func (w *world) mint(tenant, client, scope string, audience ...string) string {
 func (w *world) signs(path string) map[string]any {
 	w.t.Helper()
 	return w.object(200, "POST", path+"/admin/v1/keys/rotate", `{"alg":"ES256"}`)
+}
+
+// newProofs are the DPoP proofs of a node that is alone.
+func newProofs(t testing.TB, shared *tokens.ClusterKeys, now func() time.Time) *tokens.Proofs {
+	t.Helper()
+	p, err := tokens.NewProofs(tokens.ProofsConfig{
+		Node: "n1", Shared: shared, Now: now,
+		Ask: func(context.Context, string, string, []byte) ([]byte, error) {
+			return nil, errors.New("there is no other node")
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

@@ -46,6 +46,7 @@ type Deps struct {
 	Keys         *tokens.SigningKeys
 	Introspector *tokens.Introspector
 	Revoker      *tokens.Revoker
+	Proofs       *tokens.Proofs
 	Minter       *tokens.Minter
 	Subjects     *tokens.Subjects
 	Now          func() time.Time
@@ -60,9 +61,6 @@ type Deps struct {
 	// JWKSCache is how long answers of JWKS and discovery may be cached; 0: five
 	// minutes. The key job must know the same one.
 	JWKSCache time.Duration
-	// Proof holds a request for userinfo against the keys that its token is bound to; nil:
-	// a bound token is refused there.
-	Proof func(c *fasthttp.RequestCtx, v *state.View, s *tokens.Subject) error
 	// Registry, when set, lets clients register themselves.
 	Registry *clients.Registry
 	// ClientCerts says that certificates of clients reach this server, so that
@@ -73,8 +71,8 @@ type Deps struct {
 // Routes are the endpoints' lines of the routing table.
 func Routes(d Deps) ([]httpapi.Route, error) {
 	if d.Pipeline == nil || d.Clients == nil || d.Keys == nil || d.Introspector == nil || d.Revoker == nil ||
-		d.View == nil || d.Bearer == nil || len(d.Grants) == 0 || d.Minter == nil || d.Subjects == nil || d.Now == nil || d.Absent == nil {
-		return nil, errors.New("oauthapi: every member of Deps is needed but JWKSCache, Proof, Registry and ClientCerts")
+		d.View == nil || d.Bearer == nil || len(d.Grants) == 0 || d.Minter == nil || d.Subjects == nil || d.Now == nil || d.Absent == nil || d.Proofs == nil {
+		return nil, errors.New("oauthapi: every member of Deps is needed but JWKSCache, Registry and ClientCerts")
 	}
 	if d.JWKSCache == 0 {
 		d.JWKSCache = tokens.DefaultJWKSCache
@@ -82,8 +80,8 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	if d.JWKSCache < time.Second {
 		return nil, errors.New("oauthapi: JWKSCache must be a second or more")
 	}
-	token, published := newToken(d.Pipeline), newPublished(&d)
-	info := &userinfo{keys: d.Keys, tokens: d.Introspector, subjects: d.Subjects, minter: d.Minter, absent: d.Absent, proof: d.Proof}
+	token, published := newToken(d.Pipeline, d.Proofs), newPublished(&d)
+	info := &userinfo{keys: d.Keys, tokens: d.Introspector, subjects: d.Subjects, minter: d.Minter, absent: d.Absent, proofs: d.Proofs}
 	signed := &signedIntrospection{d.Keys, d.Minter, d.Now}
 	var routes []httpapi.Route
 	if d.Registry != nil {

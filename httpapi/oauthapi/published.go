@@ -84,6 +84,8 @@ type metadata struct {
 	RevokeAlgs        []string          `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 	SubjectTypes      []string          `json:"subject_types_supported"`
 	IDTokenAlgs       []string          `json:"id_token_signing_alg_values_supported"`
+	DPoPAlgs          []string          `json:"dpop_signing_alg_values_supported"`
+	CertificateBound  bool              `json:"tls_client_certificate_bound_access_tokens"`
 	RequestURI        bool              `json:"request_uri_parameter_supported"` // default true, so it must be said
 	openIDMetadata
 	AccessTokenFormats []string `json:"access_token_formats_supported"` // ours
@@ -122,7 +124,7 @@ func (p *published) metadata(c *fasthttp.RequestCtx, v *state.View) error {
 		Methods: methods, AssertionAlgs: algs,
 		IntrospectMethods: append(proved, "Bearer"), IntrospectAlgs: algs,
 		RevokeMethods: methods, RevokeAlgs: algs,
-		SubjectTypes: []string{"public", tokens.SubjectPairwise}, IDTokenAlgs: tokens.Algs(),
+		SubjectTypes: []string{"public", tokens.SubjectPairwise}, IDTokenAlgs: tokens.Algs(), DPoPAlgs: verify.ProofAlgs(), CertificateBound: p.certs,
 		openIDMetadata:     newOpenIDMetadata(issuer, p.grants),
 		AccessTokenFormats: []string{"jwt", "opaque"},
 	})

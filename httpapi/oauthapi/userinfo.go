@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/identity"
@@ -22,11 +23,11 @@ type userinfo struct {
 	subjects *tokens.Subjects
 	minter   *tokens.Minter
 	absent   func(error) bool
-	proof    func(c *fasthttp.RequestCtx, v *state.View, s *tokens.Subject) error // nil: bound tokens are refused
+	proofs   *tokens.Proofs
 }
 
 func (h *userinfo) serve(c *fasthttp.RequestCtx, v *state.View) error {
-	token, err := accessToken(c)
+	scheme, token, err := accessToken(c)
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func (h *userinfo) serve(c *fasthttp.RequestCtx, v *state.View) error {
 	if !ok || s.Tenant != httpapi.Tenant(c) {
 		return errToken
 	}
-	if err := h.proved(c, v, &s); err != nil {
+	if err := h.held(c, v, &s, scheme, token); err != nil {
 		return err
 	}
 	if !slices.Contains(strings.Fields(s.Scope), scopeOpenID) {
@@ -63,36 +64,41 @@ const scopeOpenID = "openid"
 // gone or disabled (BEA-06).
 var errToken = oauth.InvalidToken.With("the access token is unknown, expired or revoked, or not good here; get a new one")
 
-// accessToken is the token of the request: in the header or, of a POST, in the form, and
-// never in both (RFC 6750 §2, BEA-01). One in the query is not looked at (BEA-02).
-func accessToken(c *fasthttp.RequestCtx) (string, error) {
+// accessToken is the token of the request, and its scheme: in the header or, of a POST, in
+// the form, and never in both (RFC 6750 §2, BEA-01). One in the form is a bearer token. One
+// in the query is not looked at (BEA-02).
+func accessToken(c *fasthttp.RequestCtx) (scheme, token string, err error) {
 	inForm := ""
 	if c.IsPost() && len(c.PostBody()) > 0 {
 		form, err := httpapi.Form(c)
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
 		inForm = form.Get("access_token")
 	}
 	switch header := c.Request.Header.Peek(fasthttp.HeaderAuthorization); {
 	case inForm != "" && len(header) != 0:
-		return "", oauth.InvalidRequest.With("the access token stands in the header and in the body; send it once").
+		return "", "", oauth.InvalidRequest.With("the access token stands in the header and in the body; send it once").
 			WithChallenge(httpapi.BearerChallenge + `, error="invalid_request"`)
 	case inForm != "":
-		return inForm, nil
+		return "Bearer", inForm, nil
 	}
-	return httpapi.Bearer(c)
+	return httpapi.AccessToken(c)
 }
 
-// proved asks for the proof of what a token is bound to: without one it is nobody's.
-func (h *userinfo) proved(c *fasthttp.RequestCtx, v *state.View, s *tokens.Subject) error {
-	switch {
-	case !s.Bound:
-		return nil
-	case h.proof == nil:
-		return errToken
+// held asks for the proof of what a token is bound to: without one it is nobody's.
+func (h *userinfo) held(c *fasthttp.RequestCtx, v *state.View, s *tokens.Subject, scheme, token string) error {
+	issuer, err := h.keys.Issuer(v, s.Tenant)
+	if err != nil {
+		return err
 	}
-	return h.proof(c, v, s)
+	cert, _ := httpapi.ClientCertificate(c)
+	nonce, err := h.proofs.Held(httpapi.Context(c), v, s, &tokens.Presented{
+		Scheme: scheme, Token: token, Proof: httpapi.DPoP(c), X5T: clients.Thumbprint(cert),
+		Method: string(c.Method()), URL: issuer + UserinfoPath,
+	})
+	httpapi.GiveNonce(c, nonce)
+	return err
 }
 
 // user finds whom the token speaks for. The subject must be the one under which the

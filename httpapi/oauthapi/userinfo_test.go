@@ -71,6 +71,14 @@ func (p *person) subject() (string, string) {
 // redeem exchanges a code that u1 allowed, with the parameter claims.
 func (p *person) redeem(scope, claims string) *answer {
 	p.t.Helper()
+	return p.do(p.t, "POST", oauthapi.TokenPath, codeForm+p.code(scope, claims, ""), "Authorization", basicAuth("web", p.secret))
+}
+
+const codeForm = "grant_type=authorization_code&redirect_uri=https%3A%2F%2Fweb.example%2Fcb&code="
+
+// code is one that u1 allowed, bound to a DPoP key where jkt is not empty.
+func (p *person) code(scope, claims, jkt string) string {
+	p.t.Helper()
 	p.serial++
 	client, _ := p.view().Client("default", "web")
 	sub, sector := p.subject()
@@ -79,14 +87,13 @@ func (p *person) redeem(scope, claims string) *answer {
 		Id: fmt.Sprint("code", p.serial), ExpiresAt: p.now().Unix() + 60, ClientCreatedAt: client.GetCreatedAt(), Epoch: p.view().Epoch(),
 		RedirectUri: "https://web.example/cb", Authorization: &state.Authorization{
 			Tenant: "default", ClientId: "web", User: "u1", Subject: sub, Sector: sector, AuthTime: p.now().Unix(), Amr: []string{"pwd"},
-			Acr: "2", Scope: scope, Nonce: "n1", Claims: []byte(claims), Grant: tokens.NewGrantID(),
+			Acr: "2", Scope: scope, Nonce: "n1", Claims: []byte(claims), Grant: tokens.NewGrantID(), Jkt: jkt,
 		},
 	})
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return p.do(p.t, "POST", oauthapi.TokenPath, "grant_type=authorization_code&redirect_uri=https%3A%2F%2Fweb.example%2Fcb&code="+url.QueryEscape(code),
-		"Authorization", basicAuth("web", p.secret))
+	return url.QueryEscape(code)
 }
 
 // granted is the access token of redeem.
