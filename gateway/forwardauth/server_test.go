@@ -262,7 +262,7 @@ func TestRealGateway(t *testing.T) {
 			t.Errorf("status lacks %s: %s", member, body)
 		}
 	}
-	if st["head_age_ms"] != -1.0 || st["bound_tokens"] != "refused" {
+	if st["head_age_ms"] != -1.0 || st["bound_tokens"] != "checked" {
 		t.Errorf("status %s", body)
 	}
 }
