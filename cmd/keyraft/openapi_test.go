@@ -378,6 +378,7 @@ func (h *holder) oauth() {
 		{body: strings.Repeat("x", 70<<10), auth: basic, status: 413, code: "invalid_request"},
 		{body: "grant_type=client_credentials", auth: basic, header: []string{"X_Forged", "1"}, status: 400, code: "invalid_request"},
 		{body: "grant_type=client_credentials", auth: basic, header: []string{"Content-Encoding", "gzip"}, status: 415},
+		{body: "grant_type=client_credentials", auth: basic, header: []string{"DPoP", "x"}, status: 400, code: "invalid_dpop_proof"},
 	} {
 		bad.method, bad.path = "POST", "/oauth2/token"
 		h.do(bad)

@@ -270,10 +270,14 @@ func (w *world) asked() string {
 // mint makes a JWT of a client of the tenant, for these audiences.
 func (w *world) mint(tenant, client, scope string, audience ...string) string {
 	w.t.Helper()
-	now := time.Now().Unix()
-	token, err := w.minter.AppendJWT(w.t.Context(), nil, w.fsm.View(), &tokens.Claims{
-		Tenant: tenant, Subject: client, ClientID: client, Scope: scope, Audience: audience, IssuedAt: now, Expires: now + 600,
-	})
+	return w.minted(&tokens.Claims{Tenant: tenant, Subject: client, ClientID: client, Scope: scope, Audience: audience})
+}
+
+func (w *world) minted(c *tokens.Claims) string {
+	w.t.Helper()
+	c.IssuedAt = time.Now().Unix()
+	c.Expires = c.IssuedAt + 600
+	token, err := w.minter.AppendJWT(w.t.Context(), nil, w.fsm.View(), c)
 	if err != nil {
 		w.t.Fatal(err)
 	}

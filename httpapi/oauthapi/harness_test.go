@@ -136,13 +136,17 @@ func start(t testing.TB) *node {
 	return serve(t, w)
 }
 
-func serve(t testing.TB, w *world) *node {
+func serve(t testing.TB, w *world, change ...func(*httpapi.Config)) *node {
 	t.Helper()
 	n := build(t, w)
 	ln := fasthttputil.NewInmemoryListener()
-	n.http = testnode.Serve(t, ln, ln.Dial, httpapi.Config{
+	cfg := httpapi.Config{
 		Routes: n.routes, View: w.View, Translate: oauthapi.Translate, Logger: slog.New(slog.NewTextHandler(n.log, nil)),
-	})
+	}
+	for _, fn := range change {
+		fn(&cfg)
+	}
+	n.http = testnode.Serve(t, ln, ln.Dial, cfg)
 	n.http.Timeout = 10 * time.Second
 	return n
 }
