@@ -240,7 +240,7 @@ func (r *rooms) show(figures *figures) error {
 	s.reg.MustRegister(
 		figures, newBuildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		certificates{"node": s.node.CertificateExpires, "api": listenerExpires(s.tls)},
-		&nodeFigures{dir: s.cfg.Data, connections: r.http.Connections, lane: r.signing.Lane, view: s.node.FSM().View, keys: keys},
+		&nodeFigures{dir: s.cfg.Data, connections: r.http.Connections, lane: r.signing.Lane, view: s.node.FSM().View, keys: keys, proofs: s.proofs.Load()},
 		&gatewayFigures{pollers: r.pollers, head: func() uint64 { return s.node.FSM().View().Head() }},
 	)
 	return nil
