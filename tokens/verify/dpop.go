@@ -228,7 +228,7 @@ func splitURL(text string) (scheme, host, path string, ok bool) {
 		text = text[:end]
 	}
 	given, rest, found := strings.Cut(text, "://")
-	port := ""
+	var port string
 	switch {
 	case !found:
 		return "", "", "", false
