@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens/verify"
@@ -48,7 +47,8 @@ func (r *Registration) jwks() ([]byte, error) {
 		return nil, bad("jwks", "at most %d bytes", maxJWKS)
 	}
 	set := r.jwkSet()
-	more := slices.ContainsFunc(set.Keys, func(k jwk) bool { return k.Use == "enc" || len(k.Chain) > 0 || slices.Contains(encryptAlgs(), k.Alg) })
+	// A key without use may serve both ends, so it is kept as it came.
+	more := r.encrypts() || slices.ContainsFunc(set.Keys, func(k jwk) bool { return k.Use == "enc" || len(k.Chain) > 0 })
 	keys, err := verify.ParseJWKS(r.JWKS)
 	switch {
 	// A certificate's key may be of any kind that TLS takes.
@@ -66,15 +66,7 @@ func (r *Registration) verifies() bool {
 	return r.AuthMethod == string(oauth.AuthPrivateKeyJWT) || r.RequestObjectAlg != "" || r.RequireRequestObject
 }
 
-// encrypts tells whether the client published a key for a key management algorithm.
-func (r *Registration) encrypts(alg string) bool {
-	return slices.ContainsFunc(r.jwkSet().Keys, func(k jwk) bool {
-		if k.Use != "" && k.Use != "enc" || k.Alg != "" && k.Alg != alg {
-			return false
-		}
-		if strings.HasPrefix(alg, "RSA") {
-			return k.Type == "RSA" && k.N != ""
-		}
-		return k.X != "" && (k.Type == "EC" && k.Y != "" || k.Type == "OKP" && k.Curve == "X25519")
-	})
+// encrypts tells whether answers to the client are encrypted to its keys.
+func (r *Registration) encrypts() bool {
+	return r.IDTokenEncryptedAlg != "" || r.UserinfoEncryptedAlg != ""
 }

@@ -185,16 +185,6 @@ func origin(uri string) string {
 // signAlgs are the algorithms that we sign with for clients.
 func signAlgs() []string { return []string{verify.ES256, verify.EdDSA, verify.PS256, verify.RS256} }
 
-// encryptAlgs and encryptMethods are those of JWE that we encrypt with for clients (RFC
-// 7518 §4 and §5, RFC 8037). RSA1_5 is not among them (RFC 8725 §3.2).
-func encryptAlgs() []string {
-	return []string{"RSA-OAEP-256", "RSA-OAEP", "ECDH-ES", "ECDH-ES+A128KW", "ECDH-ES+A256KW"}
-}
-
-func encryptMethods() []string {
-	return []string{"A128CBC-HS256", "A256CBC-HS512", "A128GCM", "A256GCM"}
-}
-
 func defaultEnc(alg, enc string) string {
 	if alg != "" && enc == "" {
 		return defaultEncMethod
@@ -214,10 +204,10 @@ func (r *Registration) checkAlgs() error {
 		{"authorization_signed_response_alg", r.AuthorizationAlg, signAlgs()},
 		{"introspection_signed_response_alg", r.IntrospectionAlg, signAlgs()},
 		{"request_object_signing_alg", r.RequestObjectAlg, AssertionAlgs()},
-		{"id_token_encrypted_response_alg", r.IDTokenEncryptedAlg, encryptAlgs()},
-		{"id_token_encrypted_response_enc", r.IDTokenEncryptedEnc, encryptMethods()},
-		{"userinfo_encrypted_response_alg", r.UserinfoEncryptedAlg, encryptAlgs()},
-		{"userinfo_encrypted_response_enc", r.UserinfoEncryptedEnc, encryptMethods()},
+		{"id_token_encrypted_response_alg", r.IDTokenEncryptedAlg, verify.EncryptionAlgs()},
+		{"id_token_encrypted_response_enc", r.IDTokenEncryptedEnc, verify.EncryptionMethods()},
+		{"userinfo_encrypted_response_alg", r.UserinfoEncryptedAlg, verify.EncryptionAlgs()},
+		{"userinfo_encrypted_response_enc", r.UserinfoEncryptedEnc, verify.EncryptionMethods()},
 	} {
 		if m.value != "" && !slices.Contains(m.known, m.value) {
 			return bad(m.field, "one of %s is needed", strings.Join(m.known, ", "))
@@ -229,8 +219,11 @@ func (r *Registration) checkAlgs() error {
 		if m.enc != "" && m.alg == "" {
 			return bad(m.kind+"_encrypted_response_enc", "it needs a %s_encrypted_response_alg", m.kind)
 		}
-		if m.alg != "" && !r.encrypts(m.alg) {
-			return bad("jwks", "%s_encrypted_response_alg %s needs a public key of the client for it, with use enc or without use", m.kind, m.alg)
+		if m.alg == "" {
+			continue
+		}
+		if _, err := verify.FindEncryptionKey(r.JWKS, m.alg); err != nil {
+			return bad("jwks", "%s_encrypted_response_alg %s needs a public key of the client for it, with use enc or without use: %v", m.kind, m.alg, err)
 		}
 	}
 	if (r.RequestObjectAlg != "" || r.RequireRequestObject) && !r.hasJWKS() {

@@ -1,15 +1,14 @@
 package clients
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/clientcert"
 	"github.com/keyraft/keyraft/internal/oauth"
 )
 
@@ -18,8 +17,7 @@ func Thumbprint(cert *x509.Certificate) string {
 	if cert == nil {
 		return ""
 	}
-	sum := sha256.Sum256(cert.Raw)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	return clientcert.Thumbprint(cert.Raw)
 }
 
 // provesCertificate checks a request that shows a certificate and an id and no other

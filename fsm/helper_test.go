@@ -295,6 +295,7 @@ var layout = map[byte]struct {
 	0x18: {"family by user", "sss", nil},
 	0x19: {"family by session", "sss", nil},
 	0x1a: {"sector", "sss", nil},
+	0x1e: {"pairwise", "ss", nil},
 	0x1b: {"attempts", "sss", func() proto.Message { return &state.Attempts{} }},
 	0x40: {"scope", "ss", func() proto.Message { return &state.Scope{} }},
 	0x41: {"role", "ss", func() proto.Message { return &state.Role{} }},

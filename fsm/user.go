@@ -77,7 +77,7 @@ func (s step) deleteUser(c *command.DeleteUser) (command.Result, error) {
 	if err != nil {
 		return command.Result{}, err
 	}
-	s.DeleteUser(old)
+	s.DeleteUser(old, subjects[1:])
 	if err := s.ForgetProofs(c.GetTenant(), c.GetId()); err != nil {
 		return command.Result{}, err
 	}

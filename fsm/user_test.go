@@ -58,9 +58,21 @@ func TestADisabledUsersTokensEnd(t *testing.T) {
 	if err != nil || u.GetSessionsAfter() != n.now {
 		t.Errorf("%v, %v", u, err)
 	}
+	for _, subject := range []string{"u1", "pairwise"} { // whom it stands for (OpenID Connect Core §8)
+		if same, err := n.View().UserBySubject("default", subject); err != nil || same.GetId() != "u1" {
+			t.Errorf("%s stands for %v, %v", subject, same, err)
+		}
+	}
+	if _, err := n.View().UserBySubject("acme", "pairwise"); err == nil {
+		t.Error("another tenant knows the subject")
+	}
 	next := rotation(redeem.Decided, "r1", "r2", 0)
 	next.Decided = &command.Decided{Client: next.Decided.Client, Tenant: 1, User: u.GetGeneration()}
 	n.refused(next, command.Stale) // a disabled user refreshes nothing, whatever was seen
+	n.must(&command.DeleteUser{Tenant: "default", Id: "u1"})
+	if _, err := n.View().UserBySubject("default", "pairwise"); err == nil {
+		t.Error("the subject of a deleted user stands for somebody")
+	}
 }
 
 // TestLockout: failures within the window lock, a success clears, the lock ends by

@@ -66,6 +66,9 @@ type Config struct {
 	// MaxRevocations bounds the live revocations, some 40 bytes each. 0: 20
 	// million. A cluster that tells more is not followed further.
 	MaxRevocations int
+	// MaxProofs bounds the used DPoP proofs that are remembered, each for two to three
+	// minutes, some 60 bytes each. 0: one million. When they are full, further ones are refused.
+	MaxProofs int
 
 	// TLS is for the nodes; nil: the system's roots.
 	TLS *tls.Config
@@ -126,8 +129,8 @@ func (c *Config) fill() error {
 	if c.MaxRevocations == 0 {
 		c.MaxRevocations = 20_000_000
 	}
-	if c.CacheBytes < 1<<20 || c.MaxRevocations < 0 {
-		return errors.New("gateway: the decision cache needs at least 1 MiB, and the bound of revocations can't be negative")
+	if c.CacheBytes < 1<<20 || c.MaxRevocations < 0 || c.MaxProofs < 0 {
+		return errors.New("gateway: the decision cache needs at least 1 MiB, and the bounds of revocations and proofs can't be negative")
 	}
 	if c.Gossip != nil && len(c.Gossip.Key) != 32 {
 		return fmt.Errorf("gateway: the gossip key has %d bytes; it must have 32", len(c.Gossip.Key))

@@ -21,7 +21,7 @@
 //	})
 //
 // Validate goes: issuer → key manager → enabled for this API → signature → exp,
-// nbf, aud → revoked? → bound? → scopes. A token seen before is answered from
+// nbf, aud → revoked? → scopes → bound? A token seen before is answered from
 // the decision cache, which holds verified claims and the publication at which
 // they were last held against the revocations; when anything was published
 // since, they are held against them again before the hit counts. So a hit is
@@ -42,7 +42,9 @@
 // key set, or that was revoked, is refused from then on whatever head its tokens
 // name, decisions in the cache included.
 //
-// Bound tokens (a cnf claim) are refused: no proof of possession is checked here.
+// A bound token (a cnf claim) passes with its proof alone: a DPoP proof (RFC 9449) for
+// the Method and URL of the Request, or the client certificate (RFC 8705). A proof needs
+// no nonce; each is good once in this process, for a minute.
 //
 // Staleness is counted from the moment when the last answered poll was *sent*,
 // by a clock that runs while the machine or the process is paused. Past

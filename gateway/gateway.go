@@ -8,6 +8,8 @@ import (
 	"crypto/rsa"
 	"sync"
 	"sync/atomic"
+
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 // Gateway holds the copy of the cluster's revocations and keys, and decides by
@@ -19,6 +21,7 @@ type Gateway struct {
 	nodes  *nodes
 	client *client
 	counts counters
+	proofs *verify.Replays // DPoP proofs that were used here
 
 	view  atomic.Pointer[view]
 	proof atomic.Pointer[instant] // when the poll was sent that proved the head fresh
@@ -78,7 +81,7 @@ func New(cfg Config) (*Gateway, error) {
 	if _, err := rand.Read(hash.key[:]); err != nil {
 		return nil, err
 	}
-	g := &Gateway{cfg: cfg, skew: int64(cfg.Skew.Seconds()), nodes: newNodes(cfg.Nodes, cfg.Clock)}
+	g := &Gateway{cfg: cfg, skew: int64(cfg.Skew.Seconds()), nodes: newNodes(cfg.Nodes, cfg.Clock), proofs: verify.NewReplays(cfg.MaxProofs)}
 	if cfg.Cluster != "" {
 		g.cluster.Store(&cfg.Cluster)
 	}

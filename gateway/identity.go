@@ -9,13 +9,13 @@ import (
 
 // Request is one use of a token. Token is enough; the rest narrows the answer.
 type Request struct {
-	Scheme     string // of the Authorization header; empty: Bearer
+	Scheme     string // of the Authorization header, Bearer or DPoP; empty: Bearer
 	Token      string
 	API        string // name of the API that it is used at
-	Method     string // of the request that it came with
-	URL        string
-	DPoP       string // proof (RFC 9449)
-	ClientCert []byte // DER (RFC 8705)
+	Method     string // of the request that it came with, for DPoP
+	URL        string // absolute, as the client sees it; for DPoP
+	DPoP       string // the header of this name: a proof (RFC 9449)
+	ClientCert []byte // DER, of a client that has proved to hold its key (RFC 8705)
 }
 
 // Identity is whom a token stands for. It is shared: read it only.

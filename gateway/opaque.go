@@ -181,6 +181,13 @@ func (in *introspection) claims() verify.Claims {
 		Bound: len(in.Bound) > 0 && string(in.Bound) != "null",
 		Grant: in.Grant, Root: in.Root, Application: in.Application,
 	}
+	var keys struct {
+		JKT string `json:"jkt"`
+		X5T string `json:"x5t#S256"`
+	}
+	if c.Bound && json.Unmarshal(in.Bound, &keys) == nil { // else it is bound to what nobody can show
+		c.JKT, c.X5T = keys.JKT, keys.X5T
+	}
 	epoch, head, found := strings.Cut(in.Event, ".")
 	e, errE := strconv.ParseUint(epoch, 10, 64)
 	h, errH := strconv.ParseUint(head, 10, 64)

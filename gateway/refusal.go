@@ -25,7 +25,11 @@ const (
 	WrongAudience      Reason = "wrong_audience"
 	Inactive           Reason = "inactive" // an opaque token that a node does not call active
 	Revoked            Reason = "revoked"
-	Bound              Reason = "bound_token" // its proof is missing or can't be checked here
+	Bound              Reason = "bound_token"   // what it is bound to did not come with it
+	Unbound            Reason = "unbound_token" // sent with the scheme DPoP, but bound to no key
+	BadProof           Reason = "bad_proof"     // DPoP, for this request and this token
+	ProofUsed          Reason = "proof_used"    // DPoP, a second time
+	ProofsFull         Reason = "proofs_full"   // no more used proofs can be remembered
 	InsufficientScope  Reason = "insufficient_scope"
 	Unreachable        Reason = "unreachable" // an opaque token, and no node answered
 	Internal           Reason = "internal"
@@ -37,6 +41,7 @@ type Refusal struct {
 	Status  int    // HTTP status for the caller: 401 or 403
 	Code    string // OAuth error code (RFC 6750 §3.1), empty when no token came
 	Scope   string // with insufficient_scope: what is needed
+	Scheme  string // of the challenge: DPoP for a token that is bound to a key, else empty: Bearer
 	Message string // what to do, without any part of the token
 }
 
@@ -56,6 +61,7 @@ const (
 	codeInvalidToken      = "invalid_token"
 	codeInsufficientScope = "insufficient_scope"
 	codeInvalidRequest    = "invalid_request"
+	codeInvalidProof      = "invalid_dpop_proof"
 	codeUnavailable       = "temporarily_unavailable"
 )
 
@@ -63,7 +69,7 @@ const (
 func reasons() []Reason {
 	return []Reason{NoToken, BadScheme, NotSynced, Stale, Malformed, UnknownAPI, UnknownIssuer, KeyManagerDisabled,
 		KeyManagerNotAtAPI, UnknownKey, BadSignature, WrongType, Expired, NotYetValid, WrongAudience, Inactive, Revoked,
-		Bound, InsufficientScope, Unreachable, Internal}
+		Bound, Unbound, BadProof, ProofUsed, ProofsFull, InsufficientScope, Unreachable, Internal}
 }
 
 // refuse gives the refusal of a reason: no allocation that an attacker could
@@ -74,7 +80,7 @@ func refuse(reason Reason) *Refusal {
 	case NoToken:
 		r.Code, r.Message = "", "send an access token in the Authorization header"
 	case BadScheme:
-		r.Code, r.Message = codeInvalidRequest, "use the Bearer scheme"
+		r.Code, r.Message = codeInvalidRequest, "use the scheme Bearer, or DPoP for a token that is bound to a key"
 	case NotSynced:
 		r.Status, r.Code, r.Message = 403, codeUnavailable, "the gateway has not reached the cluster yet; try again soon"
 	case Stale:
@@ -106,7 +112,15 @@ func refuse(reason Reason) *Refusal {
 	case Revoked:
 		r.Message = "the access token was revoked; get a new one"
 	case Bound:
-		r.Message = "the access token is bound to a key, and no proof of it could be checked"
+		r.Message = "the access token is bound to a key or certificate; send it with that: by the scheme DPoP with a proof, or over a connection with the certificate"
+	case Unbound:
+		r.Message = "the access token is bound to no DPoP key; send it with the scheme Bearer"
+	case BadProof:
+		r.Code, r.Scheme, r.Message = codeInvalidProof, schemeDPoP, "the DPoP proof is not good for this request and this token"
+	case ProofUsed:
+		r.Code, r.Scheme, r.Message = codeInvalidProof, schemeDPoP, "the DPoP proof was used before; make a new one for each request"
+	case ProofsFull:
+		r.Status, r.Code, r.Message = 403, codeUnavailable, "too many DPoP proofs are remembered at once; try again shortly"
 	case InsufficientScope:
 		r.Status, r.Code, r.Message = 403, codeInsufficientScope, "the access token lacks a scope that this API needs"
 	case Unreachable:

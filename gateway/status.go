@@ -16,8 +16,8 @@ type Status struct {
 	// MaxStalenessMS the bound of it.
 	HeadAgeMS      int64 `json:"head_age_ms"`
 	MaxStalenessMS int64 `json:"max_staleness_ms"`
-	// BoundTokens says what becomes of tokens with cnf (RFC 8705, 9449): "refused",
-	// since no proof of possession is checked here.
+	// BoundTokens says what becomes of tokens with cnf (RFC 8705, 9449): "checked",
+	// they pass with the proof of what they are bound to.
 	BoundTokens   string       `json:"bound_tokens"`
 	FromCacheFile bool         `json:"from_cache_file"` // what is here came from the file and no node has confirmed it
 	Node          string       `json:"node"`            // that is being followed
@@ -73,7 +73,7 @@ func (g *Gateway) Status() Status {
 	s := Status{
 		Cluster: g.pinned(), Instance: g.cfg.Instance, State: Starting, FailMode: g.cfg.FailMode,
 		Epoch: v.epoch, Head: v.head, HeadAgeMS: -1, MaxStalenessMS: g.cfg.MaxStaleness.Milliseconds(),
-		BoundTokens:   "refused",
+		BoundTokens:   "checked",
 		FromCacheFile: g.cached.Load() && !g.confirmed.Load(),
 	}
 	if proof != nil {

@@ -47,10 +47,7 @@ func (g *Gateway) decide(ctx context.Context, r *Request) (*entry, *view, *Refus
 	if r.Token == "" {
 		return nil, nil, refuse(NoToken)
 	}
-	if r.Scheme != "" && !strings.EqualFold(r.Scheme, "Bearer") {
-		if strings.EqualFold(r.Scheme, "DPoP") {
-			return nil, nil, refuse(Bound) // never taken as a bearer token instead
-		}
+	if r.Scheme != "" && !strings.EqualFold(r.Scheme, "Bearer") && !strings.EqualFold(r.Scheme, schemeDPoP) {
 		return nil, nil, refuse(BadScheme)
 	}
 	now := g.cfg.Clock.Now()
@@ -259,9 +256,6 @@ func (g *Gateway) newEntry(id digest, token string, c verify.Claims, m match.Man
 
 // permit holds a live token against what is asked of it here.
 func (g *Gateway) permit(e *entry, v *view, r *Request) *Refusal {
-	if e.claims.Bound || e.claims.JKT != "" || e.claims.X5T != "" {
-		return refuse(Bound)
-	}
 	audience := g.cfg.Audience
 	var api *match.API
 	if r.API != "" {
@@ -287,5 +281,5 @@ func (g *Gateway) permit(e *entry, v *view, r *Request) *Refusal {
 			}
 		}
 	}
-	return nil
+	return g.held(&e.claims.Claims, r)
 }

@@ -44,7 +44,7 @@ func TestValidate(t *testing.T) {
 		{"the scheme has no case", gateway.Request{Token: good, Scheme: "bEARER"}, ""},
 		{"no token", gateway.Request{}, gateway.NoToken},
 		{"another scheme", gateway.Request{Token: good, Scheme: "Basic"}, gateway.BadScheme},
-		{"DPoP can't be checked and is not taken as bearer", gateway.Request{Token: good, Scheme: "DPoP", DPoP: "x"}, gateway.Bound},
+		{"POP-08 a bearer token with the scheme DPoP", gateway.Request{Token: good, Scheme: "DPoP", DPoP: "x"}, gateway.Unbound},
 		{"an API with a scope that the token has", gateway.Request{Token: good, API: "orders"}, ""},
 		{"an API with a scope that it lacks", gateway.Request{Token: good, API: "admin"}, gateway.InsufficientScope},
 		{"an API with an audience of its own", gateway.Request{Token: good, API: "own"}, gateway.WrongAudience},

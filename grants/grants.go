@@ -103,7 +103,7 @@ type Request struct {
 	GrantType   string
 	Scope       string
 	Form        Form
-	Binding     Binding
+	Proof       string // of the DPoP header; "": none
 }
 
 // Answer is a granted token. Its Token buffer is the caller's and may be reused;
@@ -131,6 +131,9 @@ type Config struct {
 	Propose command.Propose
 	Refresh *tokens.RefreshTokens
 	Boxes   *tokens.Boxes // of KeyCode
+	Proofs  *tokens.Proofs
+	// TokenPath is that of the token endpoint below the issuer, which a DPoP proof names.
+	TokenPath string
 	// Locked tells whether too many wrong proofs have locked the account for now: for
 	// strangers, or for what its owner has begun at a browser.
 	Locked func(v *state.View, tenant, user string, browser bool) (bool, error)
@@ -146,8 +149,8 @@ func (c *Config) check() error {
 	if c.Clients == nil || c.Keys == nil || c.Minter == nil || c.Opaque == nil || c.View == nil || c.Now == nil {
 		return errors.New("grants: Config needs Clients, Keys, Minter, Opaque, View and Now")
 	}
-	if c.Propose == nil || c.Refresh == nil || c.Boxes == nil || c.Absent == nil {
-		return errors.New("grants: Config needs Propose, Refresh, Boxes and Absent")
+	if c.Propose == nil || c.Refresh == nil || c.Boxes == nil || c.Absent == nil || c.Proofs == nil || c.TokenPath == "" {
+		return errors.New("grants: Config needs Propose, Refresh, Boxes, Absent, Proofs and TokenPath")
 	}
 	return nil
 }

@@ -28,6 +28,9 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 		if d.Vouched == nil {
 			return oauth.InvalidGrant.With("the grant names nobody who allowed it; start again")
 		}
+		if within(d.Scope, "openid") { // its tokens would open userinfo, for whoever has the subject's name here
+			return oauth.InvalidScope.With("openid needs a user of this tenant, and the assertion names none; leave it out")
+		}
 		return nil
 	}
 	user, err := v.User(tenant.GetId(), a.GetUser())

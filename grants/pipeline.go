@@ -27,6 +27,8 @@ type exchange struct {
 	claims tokens.Claims
 	one    [1]string // the default audience
 	proof  clients.Proof
+	shown  tokens.Shown // DPoP proof of the request; its JKT is "" before it was read
+	used   bool         // it was used up
 	seen   command.Decided
 }
 
@@ -152,7 +154,10 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 		}
 		audience = x.one[:]
 	}
-	x.in = Input{View: v, Tenant: tenant, Client: client, Issuer: issuer, Scope: req.Scope, Audience: audience, Form: req.Form, Binding: req.Binding}
+	x.in = Input{View: v, Tenant: tenant, Client: client, Issuer: issuer, Scope: req.Scope, Audience: audience, Form: req.Form}
+	if x.in.Binding, err = p.binding(v, tenant, client, issuer, req, x); err != nil {
+		return err
+	}
 	x.out = Decision{Audience: audience, Lifetime: tokens.Lifetime(tenant, client)}
 	if err := grant.Authorize(ctx, &x.in, &x.out); err != nil {
 		return err
@@ -161,6 +166,9 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 		return err
 	}
 	if err := p.signs(v, tenant, client, &x.out); err != nil {
+		return err
+	}
+	if err := p.useProof(ctx, x); err != nil {
 		return err
 	}
 	if err := p.cfg.Clients.Consume(ctx, &x.proof); err != nil {
@@ -195,6 +203,9 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 	if x.claims.Extra, err = p.extra(v, tenant, client, d); err != nil {
 		return err
 	}
+	if x.claims.Userinfo, err = p.userinfo(v, tenant, client, d); err != nil {
+		return err
+	}
 	if client.GetAccessTokenFormat() == formatOpaque {
 		out.Token, err = p.cfg.Opaque.AppendToken(ctx, out.Token[:0], v, tenant, client, &x.claims)
 	} else {
@@ -214,33 +225,6 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 	out.ExpiresIn, out.Scope = life, d.Scope
 	out.DPoP, out.IssuedTokenType = x.claims.JKT != "", d.IssuedTokenType
 	return nil
-}
-
-// signs tells, before anything is used up, that the keys of a login's tokens are there.
-func (p *Pipeline) signs(v *state.View, tenant *state.Tenant, client *state.Client, d *Decision) error {
-	if d.Authorization == nil || !within(d.Scope, "openid") {
-		return nil
-	}
-	return p.cfg.Minter.Signs(v, tenant.GetId(), client.GetIdTokenAlg())
-}
-
-// idToken adds the ID token of a grant of the scope openid (OpenID Connect Core
-// §3.1.3.3, §12.2): the same facts of the login at each refresh.
-func (p *Pipeline) idToken(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, x *exchange, out *Answer) error {
-	d := &x.out
-	a := d.Authorization
-	if a.GetUser() == "" || !within(d.Scope, "openid") {
-		return nil
-	}
-	now := x.claims.IssuedAt
-	life := firstPositive(client.GetIdTokenLifetime(), tenant.GetSettings().GetIdTokenLifetime(), tokens.DefaultIDTokenLifetime)
-	var err error
-	out.ID, err = p.cfg.Minter.AppendIDToken(ctx, out.ID[:0], v, &tokens.IDClaims{
-		Tenant: tenant.GetId(), Subject: d.Subject, ClientID: client.GetId(), IssuedAt: now, Expires: now + min(life, tokens.MaxLifetime),
-		AuthTime: a.GetAuthTime(), Nonce: d.Nonce, ACR: a.GetAcr(), AMR: a.GetAmr(), SessionID: a.GetSession(),
-		AccessToken: string(out.Token), Alg: client.GetIdTokenAlg(),
-	})
-	return err
 }
 
 const formatOpaque = "opaque"

@@ -1,15 +1,13 @@
 package httpapi
 
 import (
-	"bytes"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/pem"
 	"net/netip"
-	"net/url"
 	"strings"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/keyraft/keyraft/internal/clientcert"
 )
 
 // ClientCerts says where the certificate of a client comes from: from the connection,
@@ -22,10 +20,7 @@ type ClientCerts struct {
 	Header string
 }
 
-const (
-	maxCertHeader = 12 << 10 // bytes
-	maxChain      = 5
-)
+const maxChain = 5
 
 // ClientCertificate is the certificate of the client of this request, and the others of
 // its chain. That the client holds its key is proved, by the handshake or by a proxy's
@@ -65,14 +60,14 @@ func (p *ClientCerts) fromHeader(c *fasthttp.RequestCtx) (*x509.Certificate, []*
 	if len(values) != 1 {
 		return nil, nil
 	}
-	cert := parseCertHeader(string(values[0]))
+	cert := clientcert.Parse(string(values[0]))
 	if cert == nil {
 		return nil, nil
 	}
 	var chain []*x509.Certificate
 	for _, value := range c.Request.Header.PeekAll(p.Header + "-Chain") {
 		for item := range strings.SplitSeq(string(value), ",") {
-			next := parseCertHeader(strings.Trim(item, " \t"))
+			next := clientcert.Parse(strings.Trim(item, " \t"))
 			if next == nil || len(chain) == maxChain {
 				return nil, nil
 			}
@@ -80,37 +75,4 @@ func (p *ClientCerts) fromHeader(c *fasthttp.RequestCtx) (*x509.Certificate, []*
 		}
 	}
 	return cert, chain
-}
-
-// parseCertHeader reads a byte sequence of structured fields (RFC 8941 §3.3.5) that is
-// one certificate, or percent-encoded PEM of one. nil for anything else.
-func parseCertHeader(value string) *x509.Certificate {
-	if len(value) > maxCertHeader {
-		return nil
-	}
-	var der []byte
-	if strings.HasPrefix(value, "-----BEGIN") {
-		text, err := url.PathUnescape(value)
-		if err != nil {
-			return nil
-		}
-		block, rest := pem.Decode([]byte(text))
-		if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
-			return nil
-		}
-		der = block.Bytes
-	} else {
-		if len(value) < 2 || value[0] != ':' || value[len(value)-1] != ':' || strings.ContainsAny(value, "\r\n") {
-			return nil
-		}
-		var err error
-		if der, err = base64.StdEncoding.Strict().DecodeString(value[1 : len(value)-1]); err != nil {
-			return nil
-		}
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil
-	}
-	return cert
 }

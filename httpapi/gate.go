@@ -4,6 +4,8 @@ import (
 	"bytes"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/keyraft/keyraft/internal/oauth"
 )
 
 // maxHeaders bounds the header lines of a request. Browsers send about 20, proxies
@@ -12,9 +14,10 @@ const maxHeaders = 100
 
 // verdict is what the gate says: the zero value lets the request pass.
 type verdict struct {
-	status int    // HTTP status of the refusal; 0 passes
-	detail string // a constant sentence: never a part of the request
-	sound  bool   // the framing is not in doubt: the connection may go on
+	status int        // HTTP status of the refusal; 0 passes
+	detail string     // a constant sentence: never a part of the request
+	sound  bool       // the framing is not in doubt: the connection may go on
+	code   oauth.Code // of the protocol; "": that of the status
 }
 
 // facts is what the gate saw on the way, for the steps that follow.
@@ -198,7 +201,11 @@ func checkKnown(name, value []byte, f *facts) verdict {
 		}
 	}
 	if once&f.seen != 0 {
-		return verdict{status: 400, detail: "a header that may come only once came twice (Host, Content-Length, Transfer-Encoding, Content-Type, Content-Encoding, Authorization, DPoP, Expect, Idempotency-Key)"}
+		twice := verdict{status: 400, detail: "a header that may come only once came twice (Host, Content-Length, Transfer-Encoding, Content-Type, Content-Encoding, Authorization, DPoP, Expect, Idempotency-Key)"}
+		if once == onceDPoP {
+			twice.code = oauth.InvalidDPoPProof // RFC 9449 §4.3, point 1
+		}
+		return twice
 	}
 	f.seen |= once
 	return v

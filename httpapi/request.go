@@ -89,19 +89,43 @@ func Context(c *fasthttp.RequestCtx) context.Context {
 // invalid_token with the challenge that the RFC asks for: without an error code when
 // no credentials came at all (§3.1). A copy.
 func Bearer(c *fasthttp.RequestCtx) (string, error) {
+	scheme, token, err := AccessToken(c)
+	if err == nil && strings.EqualFold(scheme, "DPoP") {
+		return "", oauth.InvalidToken.With("the Authorization scheme must be Bearer")
+	}
+	return token, err
+}
+
+// AccessToken is the token of the Authorization header, with its scheme, Bearer or DPoP
+// in any case (RFC 6750 §2.1, RFC 9449 §7.1): whether the scheme is that of the token is
+// for whoever knows the token. One in the query is not looked at (BEA-02). Errors as
+// Bearer's. Copies.
+func AccessToken(c *fasthttp.RequestCtx) (scheme, token string, err error) {
 	header := c.Request.Header.Peek(fasthttp.HeaderAuthorization)
 	if len(header) == 0 {
-		return "", oauth.InvalidToken.With("send the token as: Authorization: Bearer <token>").
+		return "", "", oauth.InvalidToken.With("send the token as: Authorization: Bearer <token>").
 			WithChallenge(BearerChallenge)
 	}
 	scheme, token, found := strings.Cut(string(header), " ")
-	if !found || !strings.EqualFold(scheme, "Bearer") {
-		return "", oauth.InvalidToken.With("the Authorization scheme must be Bearer")
+	if !found || !strings.EqualFold(scheme, "Bearer") && !strings.EqualFold(scheme, "DPoP") {
+		return "", "", oauth.InvalidToken.With("the Authorization scheme must be Bearer, or DPoP for a token that is bound to a key")
 	}
 	if !b64token(token) {
-		return "", oauth.InvalidToken.With("the bearer token is malformed")
+		return "", "", oauth.InvalidToken.With("the access token is malformed")
 	}
-	return token, nil
+	return scheme, token, nil
+}
+
+// DPoP is the proof of the DPoP header (RFC 9449 §4.1), "" for none. That there is no
+// second one was seen to at the gate. A copy.
+func DPoP(c *fasthttp.RequestCtx) string { return string(c.Request.Header.Peek("DPoP")) }
+
+// GiveNonce puts a nonce for the next DPoP proof into the answer, whatever that becomes
+// (RFC 9449 §8.2); "" none.
+func GiveNonce(c *fasthttp.RequestCtx, nonce string) {
+	if nonce != "" {
+		c.Response.Header.Set("DPoP-Nonce", nonce)
+	}
 }
 
 // b64token is RFC 6750 §2.1: 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"=".

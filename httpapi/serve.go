@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net"
@@ -196,10 +197,10 @@ func (s *Server) refuse(c *fasthttp.RequestCtx, r *request, v verdict) {
 		c.Response.Header.Set(fasthttp.HeaderAllow, allow)
 	}
 	if r.match.class == OAuth {
-		s.writeOAuth(c, r, oauth.InvalidRequest.With(v.detail).WithStatus(v.status), false)
+		s.writeOAuth(c, r, cmp.Or(v.code, oauth.InvalidRequest).With(v.detail).WithStatus(v.status), false)
 		return
 	}
-	writeProblem(c, r, &problem{status: v.status, code: refusalCode(v.status), detail: v.detail})
+	writeProblem(c, r, &problem{status: v.status, code: cmp.Or(string(v.code), refusalCode(v.status)), detail: v.detail})
 }
 
 func refusalCode(status int) string {

@@ -35,6 +35,7 @@ type IDClaims struct {
 	AMR                       []string
 	SessionID                 string // sid
 	AccessToken, Code         string // of which the hashes are told (§3.1.3.6, §3.3.2.11)
+	State                     string // as them, in an authorization answer (FAPI 1.0 Part 2 §5.2.2.1)
 	Alg                       string // "" is DefaultIDTokenAlg
 	Extra                     []Member
 }
@@ -59,6 +60,7 @@ func (m *Minter) AppendIDToken(ctx context.Context, dst []byte, v *state.View, c
 	}
 	for _, t := range [...][2]string{
 		{"nonce", c.Nonce}, {"acr", c.ACR}, {"sid", c.SessionID}, {"at_hash", halfHash(alg, c.AccessToken)}, {"c_hash", halfHash(alg, c.Code)},
+		{"s_hash", halfHash(alg, c.State)},
 	} {
 		if t[1] != "" {
 			b = appendString(append(b, `,"`+t[0]+`":`...), t[1])

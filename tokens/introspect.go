@@ -53,6 +53,10 @@ type Answer struct {
 	Audience                             []string
 	Expires, IssuedAt                    int64 // seconds
 
+	Username string // of a user whom the asker knows by the public subject
+	JKT, X5T string // to what it is bound: cnf (RFC 9449 §6.2, RFC 8705 §3.2)
+	Login           // of the user, where one allowed it
+
 	// For gateways and operators alone: what a revocation of it may name, and the
 	// view on which it was decided.
 	Detailed                 bool
@@ -76,7 +80,16 @@ func (a *Answer) AppendJSON(dst []byte) []byte {
 	dst = strconv.AppendInt(append(dst, `,"exp":`...), a.Expires, 10)
 	dst = strconv.AppendInt(append(dst, `,"iat":`...), a.IssuedAt, 10)
 	dst = appendString(append(dst, `,"jti":`...), a.ID)
-	dst = append(dst, `,"token_type":"Bearer"`...)
+	if a.JKT != "" {
+		dst = append(dst, `,"token_type":"DPoP"`...)
+	} else {
+		dst = append(dst, `,"token_type":"Bearer"`...)
+	}
+	if a.Username != "" {
+		dst = appendString(append(dst, `,"username":`...), a.Username)
+	}
+	dst = appendConfirmation(dst, a.JKT, a.X5T)
+	dst = a.Login.append(dst)
 	if !a.Detailed {
 		return append(dst, '}')
 	}
@@ -126,7 +139,10 @@ func (i *Introspector) Introspect(v *state.View, caller *Caller, token string) (
 	c := &h.claims
 	a := Answer{
 		Active: true, Scope: c.Scope, ClientID: c.ClientID, Subject: c.Subject, Issuer: c.Issuer, ID: c.JTI,
-		Audience: c.Audience, Expires: c.Expires, IssuedAt: c.IssuedAt,
+		Audience: c.Audience, Expires: c.Expires, IssuedAt: c.IssuedAt, JKT: c.JKT, X5T: c.X5T, Login: h.login,
+	}
+	if a.Username, err = i.username(v, h); err != nil {
+		return Answer{}, err
 	}
 	if caller.trusted() {
 		a.Detailed, a.Grant, a.Root, a.Application, a.Epoch, a.Head = true, c.Grant, c.Root, c.Application, c.Epoch, c.Head
@@ -134,28 +150,58 @@ func (i *Introspector) Introspect(v *state.View, caller *Caller, token string) (
 	return a, nil
 }
 
+// username is the name of the user whom a token's sub names openly. A pairwise subject
+// tells nothing of whose it is (OpenID Connect Core §8).
+func (i *Introspector) username(v *state.View, h *held) (string, error) {
+	if h.claims.Subject == h.claims.ClientID { // a client's own token
+		return "", nil
+	}
+	u, err := v.User(h.tenant, h.claims.Subject)
+	if err != nil && i.cfg.Absent(err) {
+		return "", nil
+	}
+	return u.GetUsername(), err
+}
+
 // Subject is who an access token of ours speaks for: the principal of a request
-// that shows it as bearer token.
+// that shows it.
 type Subject struct {
 	Tenant, ClientID, Subject, Scope string
 	Audience                         []string
+	JKT, X5T                         string // keys whose proof must come with it
+	Bound                            bool   // it is good with a proof alone
+	Userinfo                         []string
 }
 
 // Authenticate tells whom a bearer token of ours speaks for; false when it is not
-// active.
+// active. A token that is bound to a key is no bearer token.
 func (i *Introspector) Authenticate(v *state.View, token string) (Subject, bool, error) {
+	s, ok, err := i.Holder(v, token)
+	if !ok || s.Bound {
+		return Subject{}, false, err
+	}
+	return s, true, nil
+}
+
+// Holder tells whom a token of ours speaks for, bound or not; false when it is not
+// active. The caller must ask for the proof of what it is bound to.
+func (i *Introspector) Holder(v *state.View, token string) (Subject, bool, error) {
 	h, err := i.find(v, token)
 	if err != nil || h == nil || !i.alive(v, h) {
 		return Subject{}, false, err
 	}
 	c := &h.claims
-	return Subject{Tenant: h.tenant, ClientID: c.ClientID, Subject: c.Subject, Scope: c.Scope, Audience: c.Audience}, true, nil
+	return Subject{
+		Tenant: h.tenant, ClientID: c.ClientID, Subject: c.Subject, Scope: c.Scope, Audience: c.Audience,
+		JKT: c.JKT, X5T: c.X5T, Bound: c.Bound, Userinfo: h.login.userinfo,
+	}, true, nil
 }
 
 // held is a genuine token of ours that has not expired. It is never changed.
 type held struct {
 	tenant string
 	claims verify.Claims
+	login  Login
 }
 
 // find recognises a genuine, unexpired token of ours, revoked or not; nil for any
@@ -221,7 +267,7 @@ func (i *Introspector) findJWT(v *state.View, cluster *state.Cluster, token stri
 	if t.Check(verify.Expect{Type: accessTokenType, Own: true, Now: now}) != nil || now >= t.Claims.Expires {
 		return false, nil
 	}
-	g.held = held{tenant, t.Claims}
+	g.held = held{tenant, t.Claims, loginOf(t.Claims.Raw)}
 	return true, nil
 }
 
@@ -250,7 +296,11 @@ func (i *Introspector) findOpaque(v *state.View, token string, now int64, g *gen
 		Issuer: row.GetIssuer(), Subject: row.GetSubject(), ClientID: row.GetClientId(), JTI: row.GetId(),
 		Audience: row.GetAudience(), Scope: row.GetScope(), IssuedAt: row.GetIssuedAt(), Expires: row.GetExpiresAt(),
 		Own: true, Epoch: row.GetEpoch(), Head: row.GetHead(),
-		Grant: row.GetGrant(), Root: row.GetRoot(), Application: row.GetApplication(), JKT: row.GetJkt(),
+		Grant: row.GetGrant(), Root: row.GetRoot(), Application: row.GetApplication(), JKT: row.GetJkt(), X5T: row.GetX5T(),
+		Bound: row.GetJkt() != "" || row.GetX5T() != "",
+	}, Login{
+		AuthTime: row.GetAuthTime(), ACR: row.GetAcr(), AMR: row.GetAmr(), Act: row.GetAct(), Details: row.GetDetails(),
+		userinfo: row.GetUserinfoClaims(),
 	}}
 	return true, nil
 }

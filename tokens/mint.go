@@ -27,8 +27,13 @@ type Claims struct {
 	AuthTime     int64  // seconds (RFC 9068 §2.2.1), as the next two
 	ACR          string
 	AMR          []string
+	Userinfo     []string // claims that userinfo tells beside those of the scope
 	Extra        []Member
 }
+
+// userinfoClaims is our own claim: names of claims that the client asked for by the
+// parameter claims, and may have at userinfo (OpenID Connect Core §5.5).
+const userinfoClaims = "userinfo_claims"
 
 // Minter mints JWT access tokens.
 type Minter struct {
@@ -121,7 +126,7 @@ func (m *Minter) appendPayload(dst []byte, issuer string, v *state.View, c *Clai
 	if c.Application != "" {
 		dst = appendString(append(dst, `,"app":`...), c.Application)
 	}
-	if c.JKT != "" || c.X5T != "" || c.AuthTime != 0 || c.Act != nil || c.Details != nil || c.Extra != nil {
+	if c.JKT != "" || c.X5T != "" || c.AuthTime != 0 || c.Act != nil || c.Details != nil || c.Userinfo != nil || c.Extra != nil {
 		dst = appendOfUser(dst, c)
 	}
 	return append(dst, '}')
@@ -129,28 +134,10 @@ func (m *Minter) appendPayload(dst []byte, issuer string, v *state.View, c *Clai
 
 // appendOfUser writes what a client's own bearer token has nothing of.
 func appendOfUser(dst []byte, c *Claims) []byte {
-	switch {
-	case c.JKT != "" && c.X5T != "":
-		dst = appendString(append(dst, `,"cnf":{"jkt":`...), c.JKT)
-		dst = append(appendString(append(dst, `,"x5t#S256":`...), c.X5T), '}')
-	case c.JKT != "":
-		dst = append(appendString(append(dst, `,"cnf":{"jkt":`...), c.JKT), '}')
-	case c.X5T != "":
-		dst = append(appendString(append(dst, `,"cnf":{"x5t#S256":`...), c.X5T), '}')
-	}
-	if c.AuthTime != 0 {
-		dst = strconv.AppendInt(append(dst, `,"auth_time":`...), c.AuthTime, 10)
-	}
-	if c.ACR != "" {
-		dst = appendString(append(dst, `,"acr":`...), c.ACR)
-	}
-	dst = appendList(dst, "amr", c.AMR)
-	if c.Act != nil {
-		dst = append(append(dst, `,"act":`...), c.Act...)
-	}
-	if c.Details != nil {
-		dst = append(append(dst, `,"authorization_details":`...), c.Details...)
-	}
+	dst = appendConfirmation(dst, c.JKT, c.X5T)
+	login := Login{AuthTime: c.AuthTime, ACR: c.ACR, AMR: c.AMR, Act: c.Act, Details: c.Details}
+	dst = login.append(dst)
+	dst = appendList(dst, userinfoClaims, c.Userinfo)
 	return appendMembers(dst, c.Extra)
 }
 

@@ -7,12 +7,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"math/big"
 
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/seal"
@@ -31,7 +28,7 @@ func NewSigningKey(ring *seal.Keyring, tenant, alg string) (*state.SigningKey, e
 	if err != nil {
 		return nil, fmt.Errorf("make a signing key for %s: %w", alg, err)
 	}
-	kid, err := thumbprint(private.Public())
+	kid, err := verify.Thumbprint(private.Public())
 	if err != nil {
 		return nil, err
 	}
@@ -70,30 +67,6 @@ func generate(alg string) (crypto.Signer, error) {
 	return nil, fmt.Errorf("algorithm %q is none of %v", alg, Algs())
 }
 
-// thumbprint is the SHA-256 of the key's required members in order of their names
-// (RFC 7638 §3, RFC 8037 App. A.3).
-func thumbprint(public crypto.PublicKey) (string, error) {
-	var text string
-	b64 := base64.RawURLEncoding.EncodeToString
-	switch k := public.(type) {
-	case *ecdsa.PublicKey:
-		point, err := k.Bytes()
-		if err != nil {
-			return "", fmt.Errorf("encode a public key: %w", err)
-		}
-		half := len(point) / 2
-		text = `{"crv":"` + k.Params().Name + `","kty":"EC","x":"` + b64(point[1:1+half]) + `","y":"` + b64(point[1+half:]) + `"}`
-	case ed25519.PublicKey:
-		text = `{"crv":"Ed25519","kty":"OKP","x":"` + b64(k) + `"}`
-	case *rsa.PublicKey:
-		text = `{"e":"` + b64(big.NewInt(int64(k.E)).Bytes()) + `","kty":"RSA","n":"` + b64(k.N.Bytes()) + `"}`
-	default:
-		return "", fmt.Errorf("a public key of type %T has no thumbprint", public)
-	}
-	sum := sha256.Sum256([]byte(text))
-	return b64(sum[:]), nil
-}
-
 // openSigningKey unseals a row's private key and checks that it is the row's.
 func openSigningKey(ring *seal.Keyring, row *state.SigningKey) (crypto.Signer, error) {
 	der, err := ring.Open(signingKeyLabel(row.GetTenant(), row.GetId(), row.GetAlg()), row.GetSealed())
@@ -110,7 +83,7 @@ func openSigningKey(ring *seal.Keyring, row *state.SigningKey) (crypto.Signer, e
 		return nil, fmt.Errorf("signing key %s can't sign: rotate it", row.GetId())
 	}
 	public := verify.Key{ID: row.GetId(), Alg: row.GetAlg(), Public: private.Public()}
-	kid, err := thumbprint(private.Public())
+	kid, err := verify.Thumbprint(private.Public())
 	if err = errors.Join(err, public.Check()); err != nil {
 		return nil, fmt.Errorf("signing key %s: %w", row.GetId(), err)
 	}

@@ -40,7 +40,7 @@ func runGateway(ctx context.Context, cfg config.Gateway, _ config.Settings, io c
 	if serverConfig != nil {
 		l = tls.NewListener(l, serverConfig)
 	}
-	srv, err := forwardauth.New(forwardauth.Config{Validate: g.Validate, Status: g.Status, Logger: log, Collectors: []prometheus.Collector{
+	srv, err := forwardauth.New(forwardauth.Config{Validate: g.Validate, Status: g.Status, Logger: log, ClientCertHeader: cfg.ClientCertHeader, Collectors: []prometheus.Collector{
 		newBuildInfo(), certificates{"api": listenerExpires(serverConfig)},
 	}})
 	if err != nil {

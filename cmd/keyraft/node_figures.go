@@ -73,6 +73,7 @@ type nodeFigures struct {
 	lane        func() (queued int, refused uint64)
 	view        func() *state.View
 	keys        *tokens.KeyJob
+	proofs      *tokens.Proofs
 }
 
 var (
@@ -82,6 +83,7 @@ var (
 	descRejected    = prometheus.NewDesc("keyraft_http_connections_rejected_total", "Connections that were turned away because the limit was reached.", nil, nil)
 	descLane        = prometheus.NewDesc("keyraft_rsa_signatures_queued", "RSA signatures that are being made or waited for.", nil, nil)
 	descLaneRefused = prometheus.NewDesc("keyraft_rsa_signatures_refused_total", "RSA signatures that were refused because too many were wanted.", nil, nil)
+	descProofs      = prometheus.NewDesc("keyraft_dpop_proofs_remembered", "Used DPoP proofs that this node remembers; at 1048576 it refuses further ones.", nil, nil)
 	descKeys        = prometheus.NewDesc("keyraft_signing_keys", "Signing keys of all tenants by algorithm and status.", []string{"alg", "status"}, nil)
 	descKeyAge      = prometheus.NewDesc("keyraft_signing_key_age_seconds", "Age of the oldest signing key that is active.", []string{"alg"}, nil)
 	descKeyOverdue  = prometheus.NewDesc("keyraft_signing_key_overdue_seconds", "For how long a signing key ought to have been made, or to have taken over; 0: all goes to plan.", []string{"alg"}, nil)
@@ -90,7 +92,7 @@ var (
 // Describe implements prometheus.Collector.
 func (n *nodeFigures) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descDiskSize, descDiskFree, descConnections, descRejected, descLane, descLaneRefused, descKeys, descKeyAge, descKeyOverdue,
+		descDiskSize, descDiskFree, descConnections, descRejected, descLane, descLaneRefused, descProofs, descKeys, descKeyAge, descKeyOverdue,
 	} {
 		to <- d
 	}
@@ -108,6 +110,7 @@ func (n *nodeFigures) Collect(to chan<- prometheus.Metric) {
 		gauge(descDiskSize, float64(size))
 		gauge(descDiskFree, float64(free))
 	}
+	gauge(descProofs, float64(n.proofs.Remembered()))
 	open, rejected := n.connections()
 	gauge(descConnections, float64(open))
 	counter(descRejected, rejected)

@@ -46,6 +46,7 @@ func TestOpenAPI(t *testing.T) {
 	h.oauth()
 	h.clients()
 	h.users()
+	h.openid()
 	h.registrations()
 	h.revocations()
 	h.gateways()
@@ -127,6 +128,7 @@ type live struct {
 	url    string
 	ready  map[string]string // the ready line
 	routes []httpapi.Route
+	rooms  *rooms
 	done   chan error // what serve returned
 }
 
@@ -160,7 +162,7 @@ func startLive(t *testing.T, flags map[string]string) *live {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &live{routes: rooms.routes, done: make(chan error, 1)}
+	l := &live{routes: rooms.routes, rooms: rooms, done: make(chan error, 1)}
 	go func() {
 		l.done <- s.serve(ctx, rooms)
 		_ = s.api.Close()
@@ -376,6 +378,7 @@ func (h *holder) oauth() {
 		{body: strings.Repeat("x", 70<<10), auth: basic, status: 413, code: "invalid_request"},
 		{body: "grant_type=client_credentials", auth: basic, header: []string{"X_Forged", "1"}, status: 400, code: "invalid_request"},
 		{body: "grant_type=client_credentials", auth: basic, header: []string{"Content-Encoding", "gzip"}, status: 415},
+		{body: "grant_type=client_credentials", auth: basic, header: []string{"DPoP", "x"}, status: 400, code: "invalid_dpop_proof"},
 	} {
 		bad.method, bad.path = "POST", "/oauth2/token"
 		h.do(bad)

@@ -58,6 +58,7 @@ type server struct {
 	unseen bool          // creds.AdminToken was made and kept, and no ready line has shown it yet
 
 	pollers atomic.Pointer[gatewayapi.Pollers]
+	proofs  atomic.Pointer[tokens.Proofs]
 }
 
 // runServer runs a node until ctx ends, then drains it.

@@ -141,10 +141,12 @@ func (s *server) rooms() (*rooms, error) {
 		Absent: absent,
 	})
 	minter, err4 := tokens.NewMinter(r.signing, s.node.ID())
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	proofs, err5 := tokens.NewProofs(tokens.ProofsConfig{Node: s.node.ID(), Shared: r.shared, Now: time.Now, Ask: s.node.Ask})
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, err
 	}
 	r.registry = registry
+	s.proofs.Store(proofs)
 	opaque, err1 := tokens.NewOpaque(minter, r.shared, s.propose)
 	revoker, err2 := tokens.NewRevoker(introspector, s.view, s.propose)
 	if err := errors.Join(err1, err2); err != nil {
@@ -163,13 +165,18 @@ func (s *server) rooms() (*rooms, error) {
 	refresh, codes := tokens.NewRefreshTokens(r.shared), tokens.NewBoxes(r.shared, tokens.KeyCode)
 	pipeline, err := grants.New(grants.Config{
 		Clients: authenticator, Keys: r.signing, Minter: minter, Opaque: opaque, View: s.view, Now: time.Now, Observe: figures.token,
-		Propose: s.propose, Refresh: refresh, Boxes: codes, Absent: absent, Locked: users.Locked,
+		Propose: s.propose, Refresh: refresh, Boxes: codes, Absent: absent, Locked: users.Locked, Proofs: proofs, TokenPath: oauthapi.TokenPath,
 	})
 	if err != nil {
 		return nil, err
 	}
+	subjects, err := tokens.NewSubjects(r.shared)
+	if err != nil {
+		return nil, err
+	}
 	oauthRoutes, err := oauthapi.Routes(oauthapi.Deps{
-		Pipeline: pipeline, Clients: authenticator, Keys: r.signing, Introspector: introspector, Revoker: revoker,
+		Pipeline: pipeline, Clients: authenticator, Keys: r.signing, Introspector: introspector, Revoker: revoker, Proofs: proofs,
+		Minter: minter, Subjects: subjects, Now: time.Now, Absent: absent,
 		View: s.view, Grants: reachable(grants.Types()), Bearer: r.bearer, JWKSCache: s.cfg.Keys.JWKSMaxAge, ClientCerts: certs != nil, Registry: registry,
 	})
 	if err != nil {
@@ -233,7 +240,7 @@ func (r *rooms) show(figures *figures) error {
 	s.reg.MustRegister(
 		figures, newBuildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		certificates{"node": s.node.CertificateExpires, "api": listenerExpires(s.tls)},
-		&nodeFigures{dir: s.cfg.Data, connections: r.http.Connections, lane: r.signing.Lane, view: s.node.FSM().View, keys: keys},
+		&nodeFigures{dir: s.cfg.Data, connections: r.http.Connections, lane: r.signing.Lane, view: s.node.FSM().View, keys: keys, proofs: s.proofs.Load()},
 		&gatewayFigures{pollers: r.pollers, head: func() uint64 { return s.node.FSM().View().Head() }},
 	)
 	return nil
@@ -330,13 +337,19 @@ func (r *rooms) demoGateway(ctx context.Context, creds *credentials) error {
 // topics are the questions that nodes put to each other. The node that answers
 // may be quicker up than its rooms.
 func (s *server) topics() map[string]cluster.Topic {
+	starting := errors.New("this node is starting")
 	return map[string]cluster.Topic{
 		gatewayapi.TopicPollers: func(ctx context.Context, from string, body []byte) ([]byte, error) {
-			p := s.pollers.Load()
-			if p == nil {
-				return nil, errors.New("this node is starting")
+			if p := s.pollers.Load(); p != nil {
+				return p.Answer(ctx, from, body)
 			}
-			return p.Answer(ctx, from, body)
+			return nil, starting
+		},
+		tokens.TopicProofs: func(ctx context.Context, from string, body []byte) ([]byte, error) {
+			if p := s.proofs.Load(); p != nil {
+				return p.Answer(ctx, from, body)
+			}
+			return nil, starting
 		},
 	}
 }
@@ -370,7 +383,7 @@ func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector
 	s, n := r.server, r.server.node
 	return adminapi.Routes(adminapi.Deps{
 		View: s.view, Propose: s.propose, Clients: r.registry, Users: users, Absent: absent, Revoker: revoker, Introspector: introspector,
-		Signing: r.signing, Shared: r.shared, Rotation: s.rotation(), Now: time.Now, WriteTimeout: s.cfg.WriteTimeout,
+		Signing: r.signing, Shared: r.shared, Proofs: s.proofs.Load(), Rotation: s.rotation(), Now: time.Now, WriteTimeout: s.cfg.WriteTimeout,
 		Cluster: adminapi.Cluster{
 			Status: n.Status, Members: n.Members, Remove: n.Remove, Promote: n.Promote, Transfer: n.TransferLeader,
 			JoinToken: n.JoinToken, Checksum: n.FSM().Checksum, Restore: n.Restore, GatewayGossipKey: n.GatewayGossipKey,

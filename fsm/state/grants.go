@@ -111,6 +111,19 @@ func (v *View) PairwiseSubjects(tenant, user string) ([]string, error) {
 	return out, err
 }
 
+// UserBySubject returns the user whom a subject of the tenant's tokens stands for: a
+// user's id, or a pairwise subject under which some sector knows one.
+func (v *View) UserBySubject(tenant, subject string) (*User, error) {
+	id, err := v.db.Get(storage.Key(tablePairwise, tenant, subject))
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return v.User(tenant, subject)
+	case err != nil:
+		return nil, err
+	}
+	return v.User(tenant, string(id))
+}
+
 // The same reads in a batch see the entry's own writes; nil when there is no row.
 
 // User returns a user as this entry has left it.
@@ -186,12 +199,13 @@ func (b *Batch) PutSessionClient(tenant, sid, client string) error {
 }
 
 // PutSector records under which subject a sector knows a user, so that a revocation
-// by subject finds all of them.
+// by subject finds all of them, and whom a pairwise subject stands for.
 func (b *Batch) PutSector(tenant, user, sector, subject string) error {
 	key := storage.Key(tableSectors, tenant, user, sector)
 	have, err := b.text(key)
 	if err == nil && have != subject {
 		b.set(key, []byte(subject), nil)
+		b.set(storage.Key(tablePairwise, tenant, subject), []byte(user), nil)
 	}
 	return err
 }

@@ -36,6 +36,7 @@ const (
 	opaqueAct
 	opaqueDetails
 	opaqueUser
+	opaqueUserinfoClaims
 )
 
 // wireWriter appends fields of a message in the order of their numbers.
@@ -98,6 +99,9 @@ func AppendOpaque(dst []byte, t *OpaqueToken) ([]byte, bool) {
 	w.bytes(opaqueAct, t.Act)
 	w.bytes(opaqueDetails, t.Details)
 	w.text(opaqueUser, t.User)
+	for _, c := range t.UserinfoClaims {
+		w.element(opaqueUserinfoClaims, c)
+	}
 	return w.out, !w.bad && len(t.unknownFields) == 0
 }
 
@@ -202,6 +206,8 @@ func (t *OpaqueToken) setText(n protowire.Number, s string) bool {
 		t.Amr = append(t.Amr, s)
 	case opaqueUser:
 		t.User = s
+	case opaqueUserinfoClaims:
+		t.UserinfoClaims = append(t.UserinfoClaims, s)
 	default:
 		return false
 	}

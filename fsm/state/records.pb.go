@@ -1218,32 +1218,33 @@ func (x *Client) GetAccessTokenClaims() []*ClaimRule {
 // OpaqueToken is what is kept of an opaque access token; its key holds the
 // expiry minute and the keyed hash, never the token. Level 1.
 type OpaqueToken struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // jti
-	ClientId      string                 `protobuf:"bytes,3,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	Subject       string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
-	Scope         string                 `protobuf:"bytes,5,opt,name=scope,proto3" json:"scope,omitempty"`
-	Audience      []string               `protobuf:"bytes,6,rep,name=audience,proto3" json:"audience,omitempty"`
-	IssuedAt      int64                  `protobuf:"varint,7,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`    // seconds
-	ExpiresAt     int64                  `protobuf:"varint,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // seconds
-	Epoch         uint64                 `protobuf:"varint,9,opt,name=epoch,proto3" json:"epoch,omitempty"`                          // of the view on which it was decided
-	Head          uint64                 `protobuf:"varint,10,opt,name=head,proto3" json:"head,omitempty"`
-	Grant         string                 `protobuf:"bytes,11,opt,name=grant,proto3" json:"grant,omitempty"` // gid
-	Root          string                 `protobuf:"bytes,12,opt,name=root,proto3" json:"root,omitempty"`
-	Application   string                 `protobuf:"bytes,13,opt,name=application,proto3" json:"application,omitempty"`
-	Jkt           string                 `protobuf:"bytes,14,opt,name=jkt,proto3" json:"jkt,omitempty"`
-	Proposal      []byte                 `protobuf:"bytes,15,opt,name=proposal,proto3" json:"proposal,omitempty"` // idempotency key of the command that made it
-	Issuer        string                 `protobuf:"bytes,16,opt,name=issuer,proto3" json:"issuer,omitempty"`
-	X5T           string                 `protobuf:"bytes,17,opt,name=x5t,proto3" json:"x5t,omitempty"`                            // certificate (RFC 8705)
-	AuthTime      int64                  `protobuf:"varint,18,opt,name=auth_time,json=authTime,proto3" json:"auth_time,omitempty"` // seconds
-	Acr           string                 `protobuf:"bytes,19,opt,name=acr,proto3" json:"acr,omitempty"`
-	Amr           []string               `protobuf:"bytes,20,rep,name=amr,proto3" json:"amr,omitempty"`
-	Act           []byte                 `protobuf:"bytes,21,opt,name=act,proto3" json:"act,omitempty"`         // JSON
-	Details       []byte                 `protobuf:"bytes,22,opt,name=details,proto3" json:"details,omitempty"` // JSON
-	User          string                 `protobuf:"bytes,23,opt,name=user,proto3" json:"user,omitempty"`       // id, where a user allowed it
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Tenant         string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Id             string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // jti
+	ClientId       string                 `protobuf:"bytes,3,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	Subject        string                 `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
+	Scope          string                 `protobuf:"bytes,5,opt,name=scope,proto3" json:"scope,omitempty"`
+	Audience       []string               `protobuf:"bytes,6,rep,name=audience,proto3" json:"audience,omitempty"`
+	IssuedAt       int64                  `protobuf:"varint,7,opt,name=issued_at,json=issuedAt,proto3" json:"issued_at,omitempty"`    // seconds
+	ExpiresAt      int64                  `protobuf:"varint,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // seconds
+	Epoch          uint64                 `protobuf:"varint,9,opt,name=epoch,proto3" json:"epoch,omitempty"`                          // of the view on which it was decided
+	Head           uint64                 `protobuf:"varint,10,opt,name=head,proto3" json:"head,omitempty"`
+	Grant          string                 `protobuf:"bytes,11,opt,name=grant,proto3" json:"grant,omitempty"` // gid
+	Root           string                 `protobuf:"bytes,12,opt,name=root,proto3" json:"root,omitempty"`
+	Application    string                 `protobuf:"bytes,13,opt,name=application,proto3" json:"application,omitempty"`
+	Jkt            string                 `protobuf:"bytes,14,opt,name=jkt,proto3" json:"jkt,omitempty"`
+	Proposal       []byte                 `protobuf:"bytes,15,opt,name=proposal,proto3" json:"proposal,omitempty"` // idempotency key of the command that made it
+	Issuer         string                 `protobuf:"bytes,16,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	X5T            string                 `protobuf:"bytes,17,opt,name=x5t,proto3" json:"x5t,omitempty"`                            // certificate (RFC 8705)
+	AuthTime       int64                  `protobuf:"varint,18,opt,name=auth_time,json=authTime,proto3" json:"auth_time,omitempty"` // seconds
+	Acr            string                 `protobuf:"bytes,19,opt,name=acr,proto3" json:"acr,omitempty"`
+	Amr            []string               `protobuf:"bytes,20,rep,name=amr,proto3" json:"amr,omitempty"`
+	Act            []byte                 `protobuf:"bytes,21,opt,name=act,proto3" json:"act,omitempty"`                                             // JSON
+	Details        []byte                 `protobuf:"bytes,22,opt,name=details,proto3" json:"details,omitempty"`                                     // JSON
+	User           string                 `protobuf:"bytes,23,opt,name=user,proto3" json:"user,omitempty"`                                           // id, where a user allowed it
+	UserinfoClaims []string               `protobuf:"bytes,24,rep,name=userinfo_claims,json=userinfoClaims,proto3" json:"userinfo_claims,omitempty"` // that userinfo tells beside those of the scope; level 1
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *OpaqueToken) Reset() {
@@ -1435,6 +1436,13 @@ func (x *OpaqueToken) GetUser() string {
 		return x.User
 	}
 	return ""
+}
+
+func (x *OpaqueToken) GetUserinfoClaims() []string {
+	if x != nil {
+		return x.UserinfoClaims
+	}
+	return nil
 }
 
 // Event is one row of the event log, by seq. Revocations, and what gateways
@@ -2429,7 +2437,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x16registration_token_key\x18J \x01(\rR\x14registrationTokenKey\x12K\n" +
 	"\x13access_token_claims\x18Z \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaimsB\x10\n" +
 	"\x0e_refresh_graceB\x13\n" +
-	"\x11_refresh_rotation\"\xa9\x04\n" +
+	"\x11_refresh_rotation\"\xd2\x04\n" +
 	"\vOpaqueToken\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
@@ -2455,7 +2463,8 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x03amr\x18\x14 \x03(\tR\x03amr\x12\x10\n" +
 	"\x03act\x18\x15 \x01(\fR\x03act\x12\x18\n" +
 	"\adetails\x18\x16 \x01(\fR\adetails\x12\x12\n" +
-	"\x04user\x18\x17 \x01(\tR\x04user\"\x95\x02\n" +
+	"\x04user\x18\x17 \x01(\tR\x04user\x12'\n" +
+	"\x0fuserinfo_claims\x18\x18 \x03(\tR\x0euserinfoClaims\"\x95\x02\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +

@@ -40,6 +40,7 @@ import (
 //	0x18 families by user:  tenant | user id | family → (empty)
 //	0x19 families by session: tenant | sid | family → (empty)
 //	0x1a sectors of a user: tenant | user id | sector → pairwise subject
+//	0x1e users by pairwise subject: tenant | subject → user id
 //	0x1b attempts:          tenant | user id | class → Attempts
 //	0x40 scopes:            tenant | name → Scope
 //	0x41 roles:             tenant | name → Role
@@ -78,6 +79,7 @@ const (
 	tableFamiliesBySession byte = 0x19
 	tableSectors           byte = 0x1a
 	tableAttempts          byte = 0x1b
+	tablePairwise          byte = 0x1e
 
 	tableScopes               byte = 0x40
 	tableRoles                byte = 0x41

@@ -15,8 +15,11 @@ func (b *Batch) PutUser(old, u *User) {
 	}
 }
 
-// DeleteUser removes a user, its index and the sectors that know it.
-func (b *Batch) DeleteUser(u *User) {
+// DeleteUser removes a user, its index and the sectors that know it by subjects.
+func (b *Batch) DeleteUser(u *User, subjects []string) {
+	for _, subject := range subjects {
+		b.delete(storage.Key(tablePairwise, u.GetTenant(), subject))
+	}
 	b.delete(storage.Key(tableUsers, u.GetTenant(), u.GetId()))
 	b.delete(storage.Key(tableUsersByName, u.GetTenant(), u.GetKey()))
 	prefix := storage.Key(tableSectors, u.GetTenant(), u.GetId())

@@ -10,13 +10,14 @@
 //	GET /readyz     200 while tokens can be decided, else 503 with the reason
 //	GET /metrics    Prometheus
 //
-// Bound tokens (cnf, RFC 8705 and RFC 9449) are refused as bound_token: no proof of
-// possession is checked here, and a client certificate header is not read.
+// Bound tokens (cnf, RFC 8705 and RFC 9449) pass with their proof alone: the DPoP header
+// of the client, for the method and URL that the proxy tells, or the client's certificate
+// in the header that Config.ClientCertHeader names.
 //
 // The three identity headers are set in every answer, also empty, so that a
 // proxy which copies them overwrites what a client sent under these names. What
-// a client sends under them is never read. X-Keyraft-Api, X-Forwarded-Method and
-// X-Forwarded-Uri are taken as the proxy's word: the proxy must set them itself,
+// a client sends under them is never read. X-Keyraft-Api, X-Forwarded-Method, -Uri,
+// -Proto and -Host and the certificate are taken as the proxy's word: the proxy must set them itself,
 // and the address of this server must be reachable for the proxy alone.
 //
 // For nginx:
@@ -79,6 +80,10 @@ type Config struct {
 	Status     func() gateway.Status
 	Logger     *slog.Logger
 	Collectors []prometheus.Collector // further series of /metrics
+	// ClientCertHeader is the header in which the proxy names the client's certificate
+	// (RFC 9440, or percent-encoded PEM). It must overwrite what clients send under this
+	// name. Empty: none is read, and tokens that are bound to a certificate are refused.
+	ClientCertHeader string
 }
 
 // Server answers a proxy.

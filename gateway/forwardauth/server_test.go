@@ -33,6 +33,7 @@ type front struct {
 	mu     sync.Mutex
 	asked  []gateway.Request
 	status gateway.Status
+	header string // of the client's certificate
 }
 
 func start(t *testing.T) *front {
@@ -49,10 +50,16 @@ func start(t *testing.T) *front {
 
 func startWith(t *testing.T, f *front, validate func(context.Context, gateway.Request) (*gateway.Identity, error), status func() gateway.Status) *front {
 	t.Helper()
+	if validate == nil {
+		validate = f.validate
+	}
+	if status == nil {
+		status = func() gateway.Status { return gateway.Status{} }
+	}
 	f.ln = fasthttputil.NewInmemoryListener()
 	further := prometheus.NewGauge(prometheus.GaugeOpts{Name: "further_series", Help: "One that the program adds."})
 	further.Set(1)
-	s, err := forwardauth.New(forwardauth.Config{Validate: validate, Status: status, Collectors: []prometheus.Collector{further}})
+	s, err := forwardauth.New(forwardauth.Config{Validate: validate, Status: status, ClientCertHeader: f.header, Collectors: []prometheus.Collector{further}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +92,8 @@ func (f *front) validate(ctx context.Context, r gateway.Request) (*gateway.Ident
 		return &gateway.Identity{ClientID: "orders"}, nil
 	case "split":
 		return &gateway.Identity{Subject: "alice\r\nX-Keyraft-Scope: admin"}, nil
+	case "proof":
+		return nil, &gateway.Refusal{Reason: gateway.BadProof, Status: 401, Code: "invalid_dpop_proof", Scheme: "DPoP", Message: "another"}
 	case "":
 		return nil, &gateway.Refusal{Reason: gateway.NoToken, Status: 401, Message: "send one"}
 	case "scope":
@@ -155,6 +164,8 @@ func TestValidate(t *testing.T) {
 		{"two Authorization headers", []string{bearer("good"), bearer("good")}, 401, "bad_request", "", `error="invalid_request"`},
 		{"two tokens in one", []string{bearer("good, Bearer bad")}, 401, "bad_request", "", ""},
 		{"two API names", []string{bearer("good"), "X-Keyraft-Api: a", "x-keyraft-api: b"}, 401, "bad_request", "", ""},
+		{"a bad proof is answered with the challenge of its scheme", []string{bearer("proof")}, 401, "bad_proof", "", `DPoP realm="keyraft", algs="ES256 ES384 EdDSA PS256 RS256", error="invalid_dpop_proof"`},
+		{"two hosts", []string{bearer("good"), "X-Forwarded-Host: a", "X-Forwarded-Host: b"}, 401, "bad_request", "", ""},
 		{"two proofs", []string{bearer("good"), "DPoP: a", "DPoP: b"}, 401, "bad_request", "", ""},
 		{"an underscore twin of the API name", []string{bearer("good"), "X_Keyraft_Api: a"}, 401, "bad_request", "", ""},
 		{"an underscore twin of the subject", []string{bearer("good"), "x_keyraft_subject: a"}, 401, "bad_request", "", ""},
@@ -262,7 +273,7 @@ func TestRealGateway(t *testing.T) {
 			t.Errorf("status lacks %s: %s", member, body)
 		}
 	}
-	if st["head_age_ms"] != -1.0 || st["bound_tokens"] != "refused" {
+	if st["head_age_ms"] != -1.0 || st["bound_tokens"] != "checked" {
 		t.Errorf("status %s", body)
 	}
 }

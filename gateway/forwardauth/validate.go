@@ -9,6 +9,8 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/keyraft/keyraft/gateway"
+	"github.com/keyraft/keyraft/internal/clientcert"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 // Names of the headers.
@@ -24,7 +26,7 @@ const (
 const BadRequest gateway.Reason = "bad_request"
 
 // asked are the headers that decide; each may come once, under its own name.
-var asked = [...]string{"Authorization", "DPoP", headerAPI, "X-Forwarded-Method", "X-Forwarded-Uri"}
+var asked = [...]string{"Authorization", "DPoP", headerAPI, "X-Forwarded-Method", "X-Forwarded-Uri", "X-Forwarded-Proto", "X-Forwarded-Host"}
 
 func refusal(reason gateway.Reason, status int, code, message string) *gateway.Refusal {
 	return &gateway.Refusal{Reason: reason, Status: status, Code: code, Message: message}
@@ -48,7 +50,7 @@ func (s *Server) validate(c *fasthttp.RequestCtx) {
 }
 
 func (s *Server) decide(c *fasthttp.RequestCtx) (*gateway.Identity, *gateway.Refusal) {
-	r, bad := request(c)
+	r, bad := s.request(c)
 	if bad != "" {
 		return nil, refusal(BadRequest, fasthttp.StatusUnauthorized, "invalid_request", bad)
 	}
@@ -67,10 +69,10 @@ func (s *Server) decide(c *fasthttp.RequestCtx) (*gateway.Identity, *gateway.Ref
 
 // request reads what is asked, copying it out of the connection's buffer. bad
 // says why it can be read in more than one way.
-func request(c *fasthttp.RequestCtx) (r gateway.Request, bad string) {
+func (s *Server) request(c *fasthttp.RequestCtx) (r gateway.Request, bad string) {
 	for name := range c.Request.Header.All() {
 		for i := range name {
-			if name[i] == '_' && twin(name) {
+			if name[i] == '_' && s.twin(name) {
 				return r, "a header comes under a name with an underscore; let the proxy drop it"
 			}
 		}
@@ -90,14 +92,43 @@ func request(c *fasthttp.RequestCtx) (r gateway.Request, bad string) {
 	if strings.ContainsAny(token, " ,\t") {
 		return r, "the Authorization header holds more than one token"
 	}
+	cert, bad := s.certificate(c)
 	return gateway.Request{
-		Scheme: scheme, Token: token, DPoP: values[1], API: values[2], Method: values[3], URL: values[4],
-	}, ""
+		Scheme: scheme, Token: token, DPoP: values[1], API: values[2], Method: values[3], URL: absolute(values[4], values[5], values[6]),
+		ClientCert: cert,
+	}, bad
+}
+
+// absolute is the URL that the client asked for: some proxies tell it in parts.
+func absolute(uri, proto, host string) string {
+	if strings.HasPrefix(uri, "/") && proto != "" && host != "" {
+		return proto + "://" + host + uri
+	}
+	return uri
+}
+
+// certificate is the client's, by the word of the proxy.
+func (s *Server) certificate(c *fasthttp.RequestCtx) (der []byte, bad string) {
+	if s.cfg.ClientCertHeader == "" {
+		return nil, ""
+	}
+	all := c.Request.Header.PeekAll(s.cfg.ClientCertHeader)
+	switch {
+	case len(all) > 1:
+		return nil, "the header of the client certificate comes more than once"
+	case len(all) == 0 || len(all[0]) == 0: // nginx sends it empty where there is none
+		return nil, ""
+	}
+	cert := clientcert.Parse(string(all[0]))
+	if cert == nil {
+		return nil, "the header of the client certificate holds none; let the proxy write it as RFC 9440 has it, or as percent-encoded PEM"
+	}
+	return cert.Raw, ""
 }
 
 // twin says whether a name with underscores is read as one of ours by programs
 // that know headers as variables (CGI and its heirs).
-func twin(name []byte) bool {
+func (s *Server) twin(name []byte) bool {
 	n := strings.ReplaceAll(string(name), "_", "-")
 	if len(n) > 10 && strings.EqualFold(n[:10], "X-Keyraft-") {
 		return true
@@ -107,7 +138,7 @@ func twin(name []byte) bool {
 			return true
 		}
 	}
-	return false
+	return s.cfg.ClientCertHeader != "" && strings.EqualFold(n, s.cfg.ClientCertHeader)
 }
 
 // identity sets all three headers, also empty, whatever the answer is.
@@ -132,12 +163,17 @@ func (s *Server) refuse(c *fasthttp.RequestCtx, r *gateway.Refusal) {
 	c.SetStatusCode(status)
 }
 
-// challenge is RFC 6750 §3: no error code when no token came.
+// challenge is RFC 6750 §3: no error code when no token came; and RFC 9449 §7.1 for a
+// token that is bound to a key.
 func challenge(r *gateway.Refusal) string {
-	if r.Code == "" {
-		return `Bearer realm="keyraft"`
+	v := `Bearer realm="keyraft"`
+	if r.Scheme != "" {
+		v = r.Scheme + ` realm="keyraft", algs=` + quoted(strings.Join(verify.ProofAlgs(), " "))
 	}
-	v := `Bearer realm="keyraft", error=` + quoted(r.Code) + `, error_description=` + quoted(r.Error())
+	if r.Code == "" {
+		return v
+	}
+	v += `, error=` + quoted(r.Code) + `, error_description=` + quoted(r.Error())
 	if r.Scope != "" {
 		v += `, scope=` + quoted(r.Scope)
 	}

@@ -3,7 +3,6 @@ package authorize
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
@@ -12,17 +11,17 @@ import (
 	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
+	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens"
 )
 
 // Bounds of what a request may carry and a client gets back, in bytes (AUT-09, AUT-27).
 const (
-	maxState  = 2048
-	maxNonce  = 512
-	maxClaims = 8 << 10
-	maxHint   = 512
-	maxList   = 16 // items of prompt, acr_values, ui_locales
+	maxState = 2048
+	maxNonce = 512
+	maxHint  = 512
+	maxList  = 16 // items of prompt, acr_values, ui_locales
 )
 
 // Response modes (OAuth 2.0 Multiple Response Types §2.1, Form Post Response Mode §2).
@@ -103,6 +102,9 @@ func (e *Engine) parse(v *state.View, tenant *state.Tenant, client *state.Client
 		sub, ok := e.cfg.HintSubject(v, client, hint)
 		if !ok {
 			return nil, &Failure{Err: oauth.InvalidRequest.With("id_token_hint is no ID token that this client got here"), Request: r}
+		}
+		if r.HintSubject != "" && r.HintSubject != sub {
+			return nil, &Failure{Err: oauth.LoginRequired.With("claims and id_token_hint name two users"), Request: r}
 		}
 		r.HintSubject = sub
 	}
@@ -249,34 +251,30 @@ func objects(r *state.AuthorizationRequest, _ *state.Tenant, _ *state.Client, fo
 	if form.Get("authorization_details") != "" {
 		return oauth.InvalidAuthorizationDetails.With("no type of authorization_details is served here")
 	}
-	claims := form.Get("claims")
-	if claims == "" {
+	request, err := identity.ParseClaimsRequest([]byte(form.Get("claims")))
+	if err != nil {
+		return oauth.InvalidRequest.With(err.Error())
+	}
+	if form.Get("claims") == "" {
 		return nil
 	}
-	var object map[string]json.RawMessage
-	if len(claims) > maxClaims || json.Unmarshal([]byte(claims), &object) != nil || object == nil || depth(claims) > 6 {
-		return oauth.InvalidRequest.Withf("claims must be a JSON object of at most %d bytes and 6 levels (OpenID Connect Core §5.5)", maxClaims)
+	r.Claims = []byte(form.Get("claims"))
+	// Who must be signed in, and how, is asked for by claims too (OpenID Connect Core
+	// §5.5.1.1, §5.5.1 "sub").
+	switch subjects := request.Texts("sub"); len(subjects) {
+	case 0:
+	case 1:
+		r.HintSubject = subjects[0]
+	default:
+		return oauth.InvalidRequest.With("claims asks for two users by sub; ask for one")
 	}
-	r.Claims = []byte(claims)
-	return nil
-}
-
-// depth is how deep the brackets of valid JSON go.
-func depth(text string) (most int) {
-	now, quoted := 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '{' || c == '[':
-			now++
-			most = max(most, now)
-		case c == '}' || c == ']':
-			now--
+	for _, acr := range request.Texts("acr") {
+		if !slices.Contains(r.AcrValues, acr) {
+			r.AcrValues = append(slices.Clone(r.AcrValues), acr) // the client's defaults are not to be changed
 		}
 	}
-	return most
+	if len(r.AcrValues) > maxList {
+		return oauth.InvalidRequest.Withf("acr_values and claims ask for more than %d classes", maxList)
+	}
+	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/httpapi/adminapi"
+	"github.com/keyraft/keyraft/internal/testproof"
+	"github.com/keyraft/keyraft/tokens"
 )
 
 // each calls fn for every route of the table with ids filled in.
@@ -106,6 +108,33 @@ func TestAccessTokens(t *testing.T) {
 	w.object(200, "PATCH", "/admin/v1/clients/ops", `{"scope":"keyraft:admin"}`)
 	w.object(200, "POST", "/admin/v1/revocations", `{"client_id":"ops"}`, "Authorization", "Bearer "+good)
 	w.refused(401, "invalid_token", "", "GET", "/admin/v1/clients/ops", "", "Authorization", "Bearer "+good)
+}
+
+// TestBoundAccessTokens: one that is bound opens the admin API with its proof alone (POP-08).
+func TestBoundAccessTokens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.signs("")
+	w.object(201, "POST", "/admin/v1/clients", `{"client_id":"ops","scope":"keyraft:admin read"}`)
+	const path = "/admin/v1/clients/ops"
+	key := testproof.New(t)
+	bound := w.minted(&tokens.Claims{
+		Tenant: "default", Subject: "ops", ClientID: "ops", Scope: "keyraft:admin", Audience: []string{issuer}, JKT: key.Thumbprint,
+	})
+	proof := func(nonce string) string {
+		c := testproof.With(testproof.Claims("GET", issuer+path, time.Now().Unix()), map[string]any{"ath": testproof.Hash(bound), "nonce": nonce})
+		return key.Proof(t, c)
+	}
+	w.refused(401, "invalid_token", "", "GET", path, "", "Authorization", "Bearer "+bound)
+	w.refused(401, "invalid_dpop_proof", "", "GET", path, "", "Authorization", "DPoP "+bound)
+	a := w.refused(401, "use_dpop_nonce", "", "GET", path, "", "Authorization", "DPoP "+bound, "DPoP", proof("none"))
+	if !strings.HasSuffix(a.header.Get("WWW-Authenticate"), `error="use_dpop_nonce"`) {
+		t.Errorf("challenge %q", a.header.Get("WWW-Authenticate"))
+	}
+	good := proof(a.header.Get("DPoP-Nonce"))
+	w.object(200, "GET", path+"?consistency=stale", "", "Authorization", "DPoP "+bound, "DPoP", good)
+	w.refused(401, "invalid_dpop_proof", "", "GET", path, "", "Authorization", "DPoP "+bound, "DPoP", good)
+	w.refused(401, "invalid_token", "", "GET", path, "", "Authorization", "DPoP "+adminToken) // an admin token is a bearer token
 }
 
 // TestATokenMadeElsewhere: what this node has not applied is looked for once more.

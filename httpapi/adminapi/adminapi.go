@@ -50,6 +50,7 @@ type Deps struct {
 	Introspector *tokens.Introspector
 	Signing      *tokens.SigningKeys
 	Shared       *tokens.ClusterKeys
+	Proofs       *tokens.Proofs
 	// Rotation is how the leader's key job is set up; its Propose is replaced by one
 	// that keeps apart the several proposals of one Idempotency-Key.
 	Rotation tokens.KeyJobConfig
@@ -96,8 +97,8 @@ type (
 func (d *Deps) check() error {
 	switch {
 	case d.View == nil || d.Propose == nil || d.Clients == nil || d.Revoker == nil || d.Introspector == nil ||
-		d.Signing == nil || d.Shared == nil || d.Now == nil || d.Users == nil || d.Absent == nil:
-		return errors.New("adminapi: Deps needs View, Propose, Clients, Revoker, Introspector, Signing, Shared, Now, Users and Absent")
+		d.Signing == nil || d.Shared == nil || d.Proofs == nil || d.Now == nil || d.Users == nil || d.Absent == nil:
+		return errors.New("adminapi: Deps needs View, Propose, Clients, Revoker, Introspector, Signing, Shared, Proofs, Now, Users and Absent")
 	case d.Gateways.Instances == nil || d.Gateways.Receipt == nil:
 		return errors.New("adminapi: Deps.Gateways needs Instances and Receipt")
 	case d.WriteTimeout < 0:

@@ -12,6 +12,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens"
 )
 
 // endpoint is one line of this room's own table, from which the server's is made.
@@ -60,10 +61,11 @@ func (a *api) route(e endpoint) httpapi.Route {
 }
 
 func (a *api) serve(e *endpoint, r *request) error {
-	token, err := httpapi.Bearer(r.RequestCtx)
+	scheme, token, err := httpapi.AccessToken(r.RequestCtx)
 	if err != nil {
 		return err
 	}
+	shown := &tokens.Presented{Scheme: scheme, Token: token, Proof: httpapi.DPoP(r.RequestCtx)}
 	if err := r.parseQuery(e); err != nil {
 		return err
 	}
@@ -74,7 +76,7 @@ func (a *api) serve(e *endpoint, r *request) error {
 	if r.view, err = a.viewOf(r.ctx, freshness); err != nil {
 		return err
 	}
-	if r.who, err = a.authenticate(r, token, freshness.IsLinearizable()); err != nil {
+	if r.who, err = a.authenticate(r, shown, freshness.IsLinearizable()); err != nil {
 		return err
 	}
 	if err := r.permit(e); err != nil {

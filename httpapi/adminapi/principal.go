@@ -5,7 +5,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/tokens"
@@ -39,8 +41,8 @@ var errToken = oauth.InvalidToken.With("the token is not known, or its time is o
 
 // authenticate finds out who shows the token. One that a stale view doesn't know is
 // looked for in a fresh one.
-func (a *api) authenticate(r *request, token string, fresh bool) (*principal, error) {
-	who, err := a.find(r.view, token)
+func (a *api) authenticate(r *request, shown *tokens.Presented, fresh bool) (*principal, error) {
+	who, err := a.find(r, r.view, shown)
 	if who != nil || err != nil {
 		return who, err
 	}
@@ -49,7 +51,7 @@ func (a *api) authenticate(r *request, token string, fresh bool) (*principal, er
 		if err != nil {
 			return nil, err
 		}
-		if who, err = a.find(v, token); who != nil || err != nil {
+		if who, err = a.find(r, v, shown); who != nil || err != nil {
 			r.view = v
 			return who, err
 		}
@@ -57,20 +59,23 @@ func (a *api) authenticate(r *request, token string, fresh bool) (*principal, er
 	return nil, errToken
 }
 
-func (a *api) find(v *state.View, token string) (*principal, error) {
-	t, ok, err := operator(v, a.Shared, a.Now(), token)
+func (a *api) find(r *request, v *state.View, shown *tokens.Presented) (*principal, error) {
+	t, ok, err := operator(v, a.Shared, a.Now(), shown.Token)
 	if err != nil {
 		return nil, err
 	}
-	if ok {
+	if ok && !strings.EqualFold(shown.Scheme, "DPoP") { // an admin token is bound to nothing
 		return &principal{id: "token " + t.GetId(), tenant: t.GetTenant(), operator: true}, nil
 	}
-	s, ok, err := a.Introspector.Authenticate(v, token)
+	s, ok, err := a.Introspector.Holder(v, shown.Token)
 	if err != nil || !ok {
 		return nil, err
 	}
-	// A token that is meant for some API must not open this one to it (RFC 9068 §4).
 	cluster, _ := v.Cluster()
+	if err := a.held(r, v, &s, shown, tokens.IssuerOf(cluster, tokens.DefaultTenant)); err != nil {
+		return nil, err
+	}
+	// A token that is meant for some API must not open this one to it (RFC 9068 §4).
 	if !slices.Contains(s.Audience, tokens.IssuerOf(cluster, s.Tenant)) {
 		return nil, oauth.InvalidToken.With("the token is not meant for this server; ask for one without resource and audience")
 	}
@@ -82,4 +87,14 @@ func (a *api) find(v *state.View, token string) (*principal, error) {
 		return nil, oauth.InsufficientScope.With("the client may have the scope " + AdminScope + " no longer")
 	}
 	return &principal{id: "client " + s.ClientID + " " + s.Subject, tenant: s.Tenant}, nil
+}
+
+// held asks for the proof of what an access token is bound to.
+func (a *api) held(r *request, v *state.View, s *tokens.Subject, shown *tokens.Presented, base string) error {
+	cert, _ := httpapi.ClientCertificate(r.RequestCtx)
+	shown.X5T = clients.Thumbprint(cert)
+	shown.Method, shown.URL = string(r.Request.Header.Method()), base+string(r.URI().PathOriginal())
+	nonce, err := a.Proofs.Held(r.ctx, v, s, shown)
+	httpapi.GiveNonce(r.RequestCtx, nonce)
+	return err
 }

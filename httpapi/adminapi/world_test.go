@@ -192,7 +192,7 @@ func (w *world) serve() {
 	}
 	w.routes, err = adminapi.Routes(adminapi.Deps{
 		Users: users, Absent: absent,
-		View: w.View, Propose: w.Propose, Clients: registry, Revoker: revoker, Introspector: introspector, Signing: signing, Shared: shared,
+		View: w.View, Propose: w.Propose, Clients: registry, Revoker: revoker, Introspector: introspector, Signing: signing, Shared: shared, Proofs: newProofs(w.t, shared, time.Now),
 		Rotation: tokens.KeyJobConfig{View: w.View, Ring: w.ring, Now: time.Now}, Now: time.Now, Cluster: w.cluster(),
 		Gateways: adminapi.Gateways{
 			Instances: func(context.Context) []adminapi.Instance { return w.gateways },
@@ -270,10 +270,14 @@ func (w *world) asked() string {
 // mint makes a JWT of a client of the tenant, for these audiences.
 func (w *world) mint(tenant, client, scope string, audience ...string) string {
 	w.t.Helper()
-	now := time.Now().Unix()
-	token, err := w.minter.AppendJWT(w.t.Context(), nil, w.fsm.View(), &tokens.Claims{
-		Tenant: tenant, Subject: client, ClientID: client, Scope: scope, Audience: audience, IssuedAt: now, Expires: now + 600,
-	})
+	return w.minted(&tokens.Claims{Tenant: tenant, Subject: client, ClientID: client, Scope: scope, Audience: audience})
+}
+
+func (w *world) minted(c *tokens.Claims) string {
+	w.t.Helper()
+	c.IssuedAt = time.Now().Unix()
+	c.Expires = c.IssuedAt + 600
+	token, err := w.minter.AppendJWT(w.t.Context(), nil, w.fsm.View(), c)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -284,4 +288,19 @@ func (w *world) mint(tenant, client, scope string, audience ...string) string {
 func (w *world) signs(path string) map[string]any {
 	w.t.Helper()
 	return w.object(200, "POST", path+"/admin/v1/keys/rotate", `{"alg":"ES256"}`)
+}
+
+// newProofs are the DPoP proofs of a node that is alone.
+func newProofs(t testing.TB, shared *tokens.ClusterKeys, now func() time.Time) *tokens.Proofs {
+	t.Helper()
+	p, err := tokens.NewProofs(tokens.ProofsConfig{
+		Node: "n1", Shared: shared, Now: now,
+		Ask: func(context.Context, string, string, []byte) ([]byte, error) {
+			return nil, errors.New("there is no other node")
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

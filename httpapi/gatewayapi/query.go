@@ -135,29 +135,12 @@ func prefersProto(accept string) bool {
 		name, params, _ := strings.Cut(part, ";")
 		switch strings.ToLower(strings.Trim(name, " \t")) {
 		case wire.TypeProto:
-			proto, first = weight(params), plain < 0
+			proto, first = httpapi.Weight(params), plain < 0
 		case wire.TypeJSON:
-			plain = weight(params)
+			plain = httpapi.Weight(params)
 		}
 	}
 	return proto > 0 && (proto > plain || proto == plain && first)
-}
-
-// weight is the q of a part of Accept in thousandths: 1000 without one, 0 for what is
-// no number of the RFC.
-func weight(params string) int {
-	for param := range strings.SplitSeq(params, ";") {
-		name, value, _ := strings.Cut(param, "=")
-		if !strings.EqualFold(strings.Trim(name, " \t"), "q") {
-			continue
-		}
-		q, err := strconv.ParseFloat(strings.Trim(value, " \t"), 64)
-		if err != nil || !(q >= 0 && q <= 1) {
-			return 0
-		}
-		return int(q * 1000)
-	}
-	return 1000
 }
 
 // failure reads what the gateway does when its head grows old. One that doesn't say

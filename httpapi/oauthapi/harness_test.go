@@ -45,6 +45,8 @@ type node struct {
 	registry *clients.Registry
 	keys     *tokens.SigningKeys
 	pipeline *grants.Pipeline
+	proofs   *tokens.Proofs
+	id       string
 	routes   []httpapi.Route
 	http     *http.Client
 	log      *strings.Builder
@@ -54,7 +56,7 @@ type node struct {
 // build makes the rooms over w: one node of the cluster that w stands for.
 func build(t testing.TB, w *world) *node {
 	t.Helper()
-	n := &node{world: w, keys: tokens.NewSigningKeys(w.ring), log: new(strings.Builder)}
+	n := &node{world: w, keys: tokens.NewSigningKeys(w.ring), log: new(strings.Builder), id: w.nextID()}
 	shared := tokens.NewClusterKeys(w.ring)
 	hash := clients.Keys{
 		Newest: func(v *state.View) (*seal.Key, uint32, error) { return shared.Newest(v, tokens.KeyHash) },
@@ -62,7 +64,7 @@ func build(t testing.TB, w *world) *node {
 			return shared.Version(v, tokens.KeyHash, version)
 		},
 	}
-	var errs [9]error
+	var errs [10]error
 	n.registry, errs[0] = clients.NewRegistry(clients.RegistryConfig{Propose: w.Propose, Keys: hash, Now: w.now,
 		Grants: append(grants.Types(), oauth.GrantAuthorizationCode, oauth.GrantRefreshToken),
 		// Where a command was proposed it is applied: a view after it is never behind.
@@ -72,28 +74,40 @@ func build(t testing.TB, w *world) *node {
 		Propose: w.Propose, View: w.View, Keys: hash, Now: w.now, Issuer: n.keys.Issuer, TokenPath: oauthapi.TokenPath,
 	})
 	errs[1] = err
-	minter, err := tokens.NewMinter(n.keys, "n1")
+	minter, err := tokens.NewMinter(n.keys, n.id)
 	errs[2] = err
 	opaque, err := tokens.NewOpaque(minter, shared, w.Propose)
 	errs[3] = err
 	intro, err := tokens.NewIntrospector(tokens.IntrospectorConfig{
-		Signing: n.keys, Shared: shared, Now: w.now, Absent: func(err error) bool { return errors.Is(err, storage.ErrNotFound) },
+		Signing: n.keys, Shared: shared, Now: w.now, Absent: absent,
 	})
 	errs[4] = err
 	revoker, err := tokens.NewRevoker(intro, w.View, w.Propose)
 	errs[5] = err
+	n.proofs, errs[8] = tokens.NewProofs(tokens.ProofsConfig{
+		Node: n.id, Shared: shared, Now: w.now, Ask: func(ctx context.Context, id, topic string, body []byte) ([]byte, error) {
+			if other := w.node(id); other != nil && topic == tokens.TopicProofs {
+				return other.Answer(ctx, n.id, body)
+			}
+			return nil, errors.New("that node is gone")
+		},
+	})
+	w.join(n.id, n.proofs)
 	n.pipeline, errs[6] = grants.New(grants.Config{
 		Clients: auth, Keys: n.keys, Minter: minter, Opaque: opaque, View: w.View, Now: w.now,
-		Propose: n.Propose, Refresh: tokens.NewRefreshTokens(shared), Boxes: tokens.NewBoxes(shared, tokens.KeyCode),
-		Absent: func(err error) bool { return errors.Is(err, storage.ErrNotFound) },
+		Propose: n.Propose, Refresh: tokens.NewRefreshTokens(shared), Boxes: tokens.NewBoxes(shared, tokens.KeyCode), Proofs: n.proofs, TokenPath: oauthapi.TokenPath,
+		Absent: absent,
 		Observe: func(g oauth.GrantType, result string) {
 			if g == oauth.GrantClientCredentials && result == "ok" {
 				n.granted.Add(1)
 			}
 		},
 	})
+	subjects, err := tokens.NewSubjects(shared)
+	errs[8] = err
 	n.routes, errs[7] = oauthapi.Routes(oauthapi.Deps{
-		Pipeline: n.pipeline, Clients: auth, Keys: n.keys, Introspector: intro, Revoker: revoker, View: w.View, Grants: grants.Types(), Registry: n.registry,
+		Pipeline: n.pipeline, Clients: auth, Keys: n.keys, Introspector: intro, Revoker: revoker, Proofs: n.proofs, View: w.View,
+		Minter: minter, Subjects: subjects, Now: w.now, Absent: absent, Grants: grants.Types(), Registry: n.registry,
 		Bearer: func(_ *state.View, token string) (tokens.Caller, error) {
 			if token != gatewayKey {
 				return tokens.Caller{}, oauth.InvalidToken.With("unknown credential")
@@ -106,6 +120,8 @@ func build(t testing.TB, w *world) *node {
 	}
 	return n
 }
+
+func absent(err error) bool { return errors.Is(err, storage.ErrNotFound) }
 
 func start(t testing.TB) *node {
 	t.Helper()
@@ -120,13 +136,17 @@ func start(t testing.TB) *node {
 	return serve(t, w)
 }
 
-func serve(t testing.TB, w *world) *node {
+func serve(t testing.TB, w *world, change ...func(*httpapi.Config)) *node {
 	t.Helper()
 	n := build(t, w)
 	ln := fasthttputil.NewInmemoryListener()
-	n.http = testnode.Serve(t, ln, ln.Dial, httpapi.Config{
+	cfg := httpapi.Config{
 		Routes: n.routes, View: w.View, Translate: oauthapi.Translate, Logger: slog.New(slog.NewTextHandler(n.log, nil)),
-	})
+	}
+	for _, fn := range change {
+		fn(&cfg)
+	}
+	n.http = testnode.Serve(t, ln, ln.Dial, cfg)
 	n.http.Timeout = 10 * time.Second
 	return n
 }

@@ -18,6 +18,7 @@ type introspect struct {
 	clients *clients.Authenticator
 	tokens  *tokens.Introspector
 	bearer  func(v *state.View, token string) (tokens.Caller, error)
+	signed  *signedIntrospection
 }
 
 func (h *introspect) serve(c *fasthttp.RequestCtx, v *state.View) error {
@@ -42,6 +43,9 @@ func (h *introspect) serve(c *fasthttp.RequestCtx, v *state.View) error {
 	answer, err := h.tokens.Introspect(v, &caller, token) // token_type_hint is not needed (§2.1)
 	if err != nil {
 		return err
+	}
+	if caller.Client != nil && wantsSigned(c) {
+		return h.signed.answer(c, v, caller.Client, &answer)
 	}
 	c.SetStatusCode(fasthttp.StatusOK)
 	c.SetContentType("application/json")

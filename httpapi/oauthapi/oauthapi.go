@@ -33,6 +33,7 @@ const (
 	TokenPath      = "/oauth2/token"
 	IntrospectPath = "/oauth2/introspect"
 	RevokePath     = "/oauth2/revoke"
+	UserinfoPath   = "/oauth2/userinfo"
 	JWKSPath       = "/oauth2/jwks"
 	OpenIDPath     = "/.well-known/openid-configuration"
 	MetadataPath   = "/.well-known/oauth-authorization-server"
@@ -45,8 +46,15 @@ type Deps struct {
 	Keys         *tokens.SigningKeys
 	Introspector *tokens.Introspector
 	Revoker      *tokens.Revoker
-	View         func(ctx context.Context, f state.Freshness) (*state.View, error)
-	Grants       []oauth.GrantType // those that the pipeline serves, for discovery
+	Proofs       *tokens.Proofs
+	Minter       *tokens.Minter
+	Subjects     *tokens.Subjects
+	Now          func() time.Time
+	// Absent tells the error of a row that is not there from that of a store that is
+	// damaged or closed.
+	Absent func(error) bool
+	View   func(ctx context.Context, f state.Freshness) (*state.View, error)
+	Grants []oauth.GrantType // those that the pipeline serves, for discovery
 	// Bearer tells who shows a bearer token that is no access token: a gateway by its
 	// credential, an operator by an admin token. The error is oauth.InvalidToken.
 	Bearer func(v *state.View, token string) (tokens.Caller, error)
@@ -63,7 +71,7 @@ type Deps struct {
 // Routes are the endpoints' lines of the routing table.
 func Routes(d Deps) ([]httpapi.Route, error) {
 	if d.Pipeline == nil || d.Clients == nil || d.Keys == nil || d.Introspector == nil || d.Revoker == nil ||
-		d.View == nil || d.Bearer == nil || len(d.Grants) == 0 {
+		d.View == nil || d.Bearer == nil || len(d.Grants) == 0 || d.Minter == nil || d.Subjects == nil || d.Now == nil || d.Absent == nil || d.Proofs == nil {
 		return nil, errors.New("oauthapi: every member of Deps is needed but JWKSCache, Registry and ClientCerts")
 	}
 	if d.JWKSCache == 0 {
@@ -72,7 +80,9 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	if d.JWKSCache < time.Second {
 		return nil, errors.New("oauthapi: JWKSCache must be a second or more")
 	}
-	token, published := newToken(d.Pipeline), newPublished(&d)
+	token, published := newToken(d.Pipeline, d.Proofs), newPublished(&d)
+	info := &userinfo{keys: d.Keys, tokens: d.Introspector, subjects: d.Subjects, minter: d.Minter, absent: d.Absent, proofs: d.Proofs}
+	signed := &signedIntrospection{d.Keys, d.Minter, d.Now}
 	var routes []httpapi.Route
 	if d.Registry != nil {
 		routes = (&register{d.Registry, d.Keys, d.View}).routes()
@@ -80,9 +90,11 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	return append(routes, []httpapi.Route{
 		// The grant asks for more than Local where it must (grants.Grant.Freshness).
 		{Method: "POST", Path: TokenPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: token.serve},
-		{Method: "POST", Path: IntrospectPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&introspect{d.Clients, d.Introspector, d.Bearer}).serve},
+		{Method: "POST", Path: IntrospectPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&introspect{d.Clients, d.Introspector, d.Bearer, signed}).serve},
 		// Linearizable, or a token that another node has just issued were unknown here.
 		{Method: "POST", Path: RevokePath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&revoke{d.Clients, d.Revoker}).serve},
+		{Method: "GET", Path: UserinfoPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: info.serve},
+		{Method: "POST", Path: UserinfoPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: info.serve},
 		{Method: "GET", Path: JWKSPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.jwks},
 		{Method: "GET", Path: OpenIDPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.metadata},
 		// RFC 8414 §3.1 puts the well-known part before the issuer's path; clients of

@@ -68,24 +68,27 @@ func (p *published) jwks(c *fasthttp.RequestCtx, v *state.View) error {
 // metadata is the document of RFC 8414 §2 and OpenID Connect Discovery §3: what is
 // served here, and nothing else.
 type metadata struct {
-	Registration       string            `json:"registration_endpoint,omitempty"`
-	Issuer             string            `json:"issuer"`
-	Token              string            `json:"token_endpoint"`
-	Introspect         string            `json:"introspection_endpoint"`
-	Revoke             string            `json:"revocation_endpoint"`
-	JWKS               string            `json:"jwks_uri"`
-	Grants             []oauth.GrantType `json:"grant_types_supported"`
-	ResponseTypes      []string          `json:"response_types_supported"`
-	Methods            []string          `json:"token_endpoint_auth_methods_supported"`
-	AssertionAlgs      []string          `json:"token_endpoint_auth_signing_alg_values_supported"`
-	IntrospectMethods  []string          `json:"introspection_endpoint_auth_methods_supported"`
-	IntrospectAlgs     []string          `json:"introspection_endpoint_auth_signing_alg_values_supported"`
-	RevokeMethods      []string          `json:"revocation_endpoint_auth_methods_supported"`
-	RevokeAlgs         []string          `json:"revocation_endpoint_auth_signing_alg_values_supported"`
-	SubjectTypes       []string          `json:"subject_types_supported"`
-	IDTokenAlgs        []string          `json:"id_token_signing_alg_values_supported"`
-	RequestURI         bool              `json:"request_uri_parameter_supported"` // default true, so it must be said
-	AccessTokenFormats []string          `json:"access_token_formats_supported"`  // ours
+	Registration      string            `json:"registration_endpoint,omitempty"`
+	Issuer            string            `json:"issuer"`
+	Token             string            `json:"token_endpoint"`
+	Introspect        string            `json:"introspection_endpoint"`
+	Revoke            string            `json:"revocation_endpoint"`
+	JWKS              string            `json:"jwks_uri"`
+	Grants            []oauth.GrantType `json:"grant_types_supported"`
+	ResponseTypes     []string          `json:"response_types_supported"`
+	Methods           []string          `json:"token_endpoint_auth_methods_supported"`
+	AssertionAlgs     []string          `json:"token_endpoint_auth_signing_alg_values_supported"`
+	IntrospectMethods []string          `json:"introspection_endpoint_auth_methods_supported"`
+	IntrospectAlgs    []string          `json:"introspection_endpoint_auth_signing_alg_values_supported"`
+	RevokeMethods     []string          `json:"revocation_endpoint_auth_methods_supported"`
+	RevokeAlgs        []string          `json:"revocation_endpoint_auth_signing_alg_values_supported"`
+	SubjectTypes      []string          `json:"subject_types_supported"`
+	IDTokenAlgs       []string          `json:"id_token_signing_alg_values_supported"`
+	DPoPAlgs          []string          `json:"dpop_signing_alg_values_supported"`
+	CertificateBound  bool              `json:"tls_client_certificate_bound_access_tokens"`
+	RequestURI        bool              `json:"request_uri_parameter_supported"` // default true, so it must be said
+	openIDMetadata
+	AccessTokenFormats []string `json:"access_token_formats_supported"` // ours
 }
 
 // metadata answers GET /.well-known/oauth-authorization-server and
@@ -121,7 +124,8 @@ func (p *published) metadata(c *fasthttp.RequestCtx, v *state.View) error {
 		Methods: methods, AssertionAlgs: algs,
 		IntrospectMethods: append(proved, "Bearer"), IntrospectAlgs: algs,
 		RevokeMethods: methods, RevokeAlgs: algs,
-		SubjectTypes: []string{"public"}, IDTokenAlgs: tokens.Algs(),
+		SubjectTypes: []string{"public", tokens.SubjectPairwise}, IDTokenAlgs: tokens.Algs(), DPoPAlgs: verify.ProofAlgs(), CertificateBound: p.certs,
+		openIDMetadata:     newOpenIDMetadata(issuer, p.grants),
 		AccessTokenFormats: []string{"jwt", "opaque"},
 	})
 }

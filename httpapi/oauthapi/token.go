@@ -9,11 +9,13 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/httpapi"
+	"github.com/keyraft/keyraft/tokens"
 )
 
 // token answers POST /oauth2/token (RFC 6749 §3.2).
 type token struct {
 	pipeline *grants.Pipeline
+	proofs   *tokens.Proofs
 	pool     sync.Pool // *tokenWork
 }
 
@@ -26,8 +28,8 @@ type tokenWork struct {
 	body   []byte
 }
 
-func newToken(p *grants.Pipeline) *token {
-	t := &token{pipeline: p}
+func newToken(p *grants.Pipeline, proofs *tokens.Proofs) *token {
+	t := &token{pipeline: p, proofs: proofs}
 	t.pool.New = func() any { return new(tokenWork) }
 	return t
 }
@@ -44,6 +46,14 @@ func (t *token) serve(c *fasthttp.RequestCtx, v *state.View) error {
 		GrantType:   w.form.Get("grant_type"),
 		Scope:       w.form.Get("scope"),
 		Form:        &w.form,
+		Proof:       httpapi.DPoP(c),
+	}
+	if w.req.Proof != "" {
+		nonce, err := t.proofs.Nonce(v, httpapi.Tenant(c))
+		if err != nil {
+			return err
+		}
+		httpapi.GiveNonce(c, nonce)
 	}
 	if err := t.pipeline.Token(httpapi.Context(c), v, &w.req, &w.answer); err != nil {
 		return err

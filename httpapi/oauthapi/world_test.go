@@ -3,6 +3,7 @@ package oauthapi_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/internal/testnode"
+	"github.com/keyraft/keyraft/tokens"
 )
 
 // world is what the nodes of a test share, in the words of this room's tests.
@@ -23,6 +25,9 @@ type world struct {
 
 	mu      sync.Mutex
 	propose func(c command.Command) error // when set, may refuse a proposal
+
+	ids   int
+	nodes map[string]*tokens.Proofs // those that are up, by id
 
 	// lagging, when set, is what Local views are for good; Node.Lagging ends with the
 	// first linearizable view.
@@ -68,4 +73,28 @@ func (w *world) view() *state.View    { return w.FSM.View() }
 func (w *world) must(t testing.TB, c command.Command) command.Result {
 	t.Helper()
 	return w.Must(t, c)
+}
+
+// nextID names a node that is made.
+func (w *world) nextID() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ids++
+	return fmt.Sprintf("n%d", w.ids)
+}
+
+// join makes a node reachable for the others; nil takes it away.
+func (w *world) join(id string, p *tokens.Proofs) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.nodes == nil {
+		w.nodes = make(map[string]*tokens.Proofs)
+	}
+	w.nodes[id] = p
+}
+
+func (w *world) node(id string) *tokens.Proofs {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.nodes[id]
 }

@@ -159,6 +159,8 @@ type Gateway struct {
 	MaxStaleness  time.Duration `key:"max_staleness" default:"30s" min:"1s" max:"24h" help:"Age of the last news from a node at which fail_mode takes effect."`
 	DecisionCache Bytes         `key:"decision_cache" default:"64MiB" min:"1MiB" max:"1TiB" help:"Memory for verified tokens."`
 
+	ClientCertHeader string `key:"client_cert_header" help:"Header in which the proxy names the client's certificate, such as Client-Cert (RFC 9440), for tokens that are bound to it; the proxy must overwrite what clients send under this name. Empty: none is read, and such tokens are refused."`
+
 	LogFormat       string        `key:"log_format" default:"text" oneof:"text json" help:"Form of the log on standard error."`
 	LogLevel        string        `key:"log_level" default:"info" oneof:"debug info warn error" help:"Least important level that is logged."`
 	ShutdownTimeout time.Duration `key:"shutdown_timeout" default:"15s" min:"1s" max:"10m" help:"Time for draining requests after SIGTERM."`

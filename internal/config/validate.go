@@ -99,6 +99,13 @@ func (c Config) Validate() error {
 	return k.err()
 }
 
+// header checks the name of one that proxies send; empty is none.
+func (k *checker) header(key, name string) {
+	if name != "" && !headerName.MatchString(name) {
+		k.fail(key, fmt.Sprintf("%q is not the name of a header", show(name)), "use letters, digits and dashes, such as Client-Cert")
+	}
+}
+
 // validateProxy checks who may speak for clients, and whether clients can.
 func (c Config) validateProxy(k *checker) {
 	for i, network := range c.Proxy.Trusted {
@@ -107,9 +114,7 @@ func (c Config) validateProxy(k *checker) {
 		}
 	}
 	header := c.Proxy.ClientCertHeader
-	if header != "" && !headerName.MatchString(header) {
-		k.fail("proxy.client_cert_header", fmt.Sprintf("%q is not the name of a header", show(header)), "use letters, digits and dashes, such as Client-Cert")
-	}
+	k.header("proxy.client_cert_header", header)
 	if header != "" && len(c.Proxy.Trusted) == 0 {
 		k.fail("proxy.trusted", "is missing although proxy.client_cert_header is set", "list the proxies' networks: nobody else is believed", "proxy.client_cert_header")
 	}
@@ -258,6 +263,7 @@ func (g Gateway) Validate() error {
 	}
 	k.listen("listen", g.Listen)
 	k.tls(g.TLS)
+	k.header("client_cert_header", g.ClientCertHeader)
 	if g.GossipAddr == "" {
 		if g.GossipAdvertise != "" || g.GossipKeyFile != "" {
 			k.fail("gossip_addr", "is missing although other gossip settings are there", "set it, or take them away", "gossip_advertise_addr", "gossip_key_file")

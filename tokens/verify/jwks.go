@@ -20,7 +20,8 @@ const (
 type jwk struct {
 	kty, use, alg, kid, crv, x, y, n, e string
 
-	cannotVerify bool // key_ops is there without "verify"
+	cannotVerify  bool // key_ops is there without "verify"
+	cannotEncrypt bool // key_ops is there without a way to encrypt to the key
 }
 
 // ParseJWKS reads a JWK set and returns its keys that verify signatures with an
@@ -139,7 +140,7 @@ func (s *scanner) jwk(j *jwk) bool {
 var jwkNames = []string{"kty", "use", "key_ops", "alg", "kid", "crv", "x", "y", "n", "e", "d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
 func (s *scanner) keyOps(j *jwk) bool {
-	j.cannotVerify = true
+	j.cannotVerify, j.cannotEncrypt = true, true
 	l, ok := s.beginArray()
 	for ok {
 		var more bool
@@ -148,8 +149,11 @@ func (s *scanner) keyOps(j *jwk) bool {
 		}
 		var op string
 		ok = s.plain(&op)
-		if op == "verify" {
+		switch op {
+		case "verify":
 			j.cannotVerify = false
+		case "encrypt", "wrapKey", "deriveKey", "deriveBits":
+			j.cannotEncrypt = false
 		}
 	}
 	return false

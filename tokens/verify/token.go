@@ -11,14 +11,17 @@
 // from a registered name by case only, no crit and no b64. Dates are whole
 // seconds: RFC 7519 allows fractions, but no date of ours has one, and two ways to
 // round it would be two verdicts. Key material in a header (jwk, jku, x5u, x5c) is
-// never used. ECDSA signatures still have two spellings (s and n−s), so neither a
+// never used, but for the jwk of a DPoP proof, which is what such a proof is about. ECDSA signatures still have two spellings (s and n−s), so neither a
 // token's text nor its hash is its identity: jti is.
 //
 // Units: instants and spans are seconds, sizes bytes. Errors wrap one of the Err
 // values and hold no part of a token. A KeySet is immutable and safe for
 // concurrent use; a Token belongs to one goroutine until Check has returned.
 //
-// Sources: RFC 7515, 7517, 7518, 7519, 7638, 8037, 8725, 9068, 9864.
+// A proof of possession (RFC 9449) goes through ParseProof and Proof.Check, and then
+// Replays, which remembers those that were used.
+//
+// Sources: RFC 7515, 7517, 7518, 7519, 7638, 8037, 8705, 8725, 9068, 9449, 9864.
 package verify
 
 import (
@@ -75,17 +78,9 @@ type Header struct {
 func Parse(token string) (*Token, error) { return parse(token, knownAlg) }
 
 func parse(token string, accepts func(alg string) bool) (*Token, error) {
-	dot1, dot2, err := checkText(token)
+	header, payload, t, err := unpack(token)
 	if err != nil {
 		return nil, err
-	}
-	header, payload, err := decode(token[:dot1], token[dot1+1:dot2])
-	if err != nil {
-		return nil, err
-	}
-	t := &Token{signed: token[:dot2], signature: make([]byte, encoding.DecodedLen(len(token)-dot2-1))}
-	if _, err := encoding.Decode(t.signature, []byte(token[dot2+1:])); err != nil {
-		return nil, fmt.Errorf("%w: the signature is not strict base64url", ErrMalformed)
 	}
 	var names [32]string
 	s := scanner{text: header, names: names[:0]}
@@ -99,6 +94,22 @@ func parse(token string, accepts func(alg string) bool) (*Token, error) {
 	t.Claims.Type, t.Claims.Alg, t.Claims.KeyID = t.Header.Type, t.Header.Alg, t.Header.KeyID
 	t.Claims.Raw = payload
 	return t, nil
+}
+
+// unpack decodes the three parts of a compact JWS; header and payload are unread JSON.
+func unpack(token string) (header, payload string, t *Token, err error) {
+	dot1, dot2, err := checkText(token)
+	if err != nil {
+		return "", "", nil, err
+	}
+	if header, payload, err = decode(token[:dot1], token[dot1+1:dot2]); err != nil {
+		return "", "", nil, err
+	}
+	t = &Token{signed: token[:dot2], signature: make([]byte, encoding.DecodedLen(len(token)-dot2-1))}
+	if _, err := encoding.Decode(t.signature, []byte(token[dot2+1:])); err != nil {
+		return "", "", nil, fmt.Errorf("%w: the signature is not strict base64url", ErrMalformed)
+	}
+	return header, payload, t, nil
 }
 
 // checkText finds the two dots and refuses, byte by byte, what is not in the
