@@ -7,6 +7,11 @@ import (
 	"github.com/keyraft/keyraft/internal/oauth"
 )
 
+// Gate is gate for the endpoints at which a grant begins.
+func Gate(tenant *state.Tenant, client *state.Client, grant oauth.GrantType) error {
+	return gate(tenant, client, grant)
+}
+
 // gate is what every grant passes before it is asked (TOK-31, TOK-35): tenant and
 // client are there and enabled, the tenant allows the grant, and it is registered for
 // the client. It is asked again when a decision is repeated, so a change in between counts.

@@ -25,16 +25,30 @@ import (
 // out, and so are openid and offline_access, which are for those who ask (OpenID Connect
 // Core §3.1.2.1, §11).
 //
+// A client that has registered no scopes may ask for the standard ones (OpenID Connect
+// Core §5.4, §11). While the user is not known yet (nil), the client's half is decided.
+//
 // It reads the tenant's records in memory alone. It is safe for concurrent use.
 func Narrow(v *state.View, tenant *state.Tenant, client *state.Client, user *state.User, asked string) (string, error) {
-	p := policy{v: v, tenant: tenant, client: client, user: user}
+	return policy{v: v, tenant: tenant, client: client, user: user, drop: tenant.GetSettings().GetNarrowScopes()}.narrow(asked)
+}
+
+// remains is what is left of a scope that was granted, when client and user may have
+// less than then. The error is invalid_scope where nothing is left.
+func remains(v *state.View, tenant *state.Tenant, client *state.Client, user *state.User, granted string) (string, error) {
+	if granted == "" {
+		return "", nil
+	}
+	return policy{v: v, tenant: tenant, client: client, user: user, drop: true}.narrow(granted)
+}
+
+func (p policy) narrow(asked string) (string, error) {
 	if asked == "" {
 		return p.preset()
 	}
 	if strings.Count(asked, " ") >= maxScopes {
 		return "", oauth.InvalidScope.Withf("scope has more than %d items; ask for fewer", maxScopes)
 	}
-	drop := tenant.GetSettings().GetNarrowScopes()
 	var kept []string
 	for item := range strings.SplitSeq(asked, " ") {
 		if !oauth.ValidScope(item) {
@@ -44,7 +58,7 @@ func Narrow(v *state.View, tenant *state.Tenant, client *state.Client, user *sta
 			continue
 		}
 		if !p.ofClient(item) {
-			if !drop {
+			if !p.drop {
 				return "", oauth.InvalidScope.Withf("the client may not have the scope %.100s; ask for less or register it", item)
 			}
 			continue
@@ -55,7 +69,7 @@ func Narrow(v *state.View, tenant *state.Tenant, client *state.Client, user *sta
 		}
 		if may {
 			kept = append(kept, item)
-		} else if !drop {
+		} else if !p.drop {
 			return "", oauth.InvalidScope.Withf("the user may not have the scope %.100s; ask for less, or ask the tenant's administrator for a role that it needs", item)
 		}
 	}
@@ -73,7 +87,8 @@ type policy struct {
 	v      *state.View
 	tenant *state.Tenant
 	client *state.Client
-	user   *state.User
+	user   *state.User // nil: not known yet
+	drop   bool        // leave out what is too much, instead of refusing
 }
 
 // preset is what a client gets that asks for nothing.
@@ -95,6 +110,9 @@ func (p *policy) preset() (string, error) {
 }
 
 func (p *policy) ofClient(item string) bool {
+	if len(p.client.GetScopes()) == 0 {
+		return standard(item)
+	}
 	if slices.Contains(p.client.GetScopes(), item) {
 		return true
 	}
@@ -102,6 +120,9 @@ func (p *policy) ofClient(item string) bool {
 }
 
 func (p *policy) ofUser(item string) (bool, error) {
+	if p.user == nil {
+		return true, nil
+	}
 	scope, registered := p.v.Scope(p.tenant.GetId(), item)
 	if registered && p.hasOne(scope.GetRoles()) {
 		return true, nil

@@ -62,6 +62,10 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 	if err := p.session(v, user, a, d.Offline); err != nil {
 		return err
 	}
+	// What client and user may no longer have is not given again, however it was granted.
+	if d.Scope, err = remains(v, tenant, client, user, d.Scope); err != nil {
+		return err
+	}
 	return p.consent(v, client, a, d.Scope, seen)
 }
 

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
 )
 
@@ -73,26 +72,6 @@ func whole(allowed []string, never func(string) bool) string {
 		allowed = slices.DeleteFunc(slices.Clone(allowed), never)
 	}
 	return strings.Join(allowed, " ")
-}
-
-// standardScopes are what a client may ask of a user that has registered no scopes
-// (OpenID Connect Core §5.4, §11).
-var standardScopes = []string{"openid", "profile", "email", "address", "phone", "offline_access"}
-
-// UserScope is the scope that a client may ask a user for. Where it asks for none it gets
-// what it has registered but for an ID token and a refresh token.
-func UserScope(tenant *state.Tenant, client *state.Client, asked string) (string, error) {
-	allowed, never := client.GetScopes(), nobody
-	if len(allowed) == 0 {
-		allowed = standardScopes
-		if asked == "" {
-			return "", nil
-		}
-	}
-	if asked == "" {
-		never = userOnly
-	}
-	return narrow(asked, allowed, tenant.GetSettings().GetNarrowScopes(), never)
 }
 
 // scopeItems splits a scope that was granted.

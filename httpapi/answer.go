@@ -105,6 +105,10 @@ func (s *Server) fail(c *fasthttp.RequestCtx, r *request, err error) {
 
 // writeRefusal writes a problem in the form of the route's class.
 func (s *Server) writeRefusal(c *fasthttp.RequestCtx, r *request, p *problem) {
+	if r.match.class == Page {
+		writePage(c, r, p.status, p.detail)
+		return
+	}
 	if r.match.class != OAuth {
 		if p.status == fasthttp.StatusUnauthorized && len(c.Response.Header.Peek(fasthttp.HeaderWWWAuthenticate)) == 0 {
 			c.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, BearerChallenge)
@@ -127,11 +131,14 @@ func (s *Server) writeProtocol(c *fasthttp.RequestCtx, r *request, e *oauth.Erro
 	if e.RetryAfter() > 0 {
 		c.Response.Header.Set(fasthttp.HeaderRetryAfter, strconv.Itoa(e.RetryAfter()))
 	}
-	if r.match.class == OAuth {
+	switch r.match.class {
+	case OAuth:
 		s.writeOAuth(c, r, e, false)
-		return
+	case Page:
+		writePage(c, r, e.Status(), e.Description())
+	default:
+		writeProblem(c, r, &problem{status: e.Status(), code: string(e.Code()), field: e.Field(), detail: e.Description()})
 	}
-	writeProblem(c, r, &problem{status: e.Status(), code: string(e.Code()), field: e.Field(), detail: e.Description()})
 }
 
 // challengeOf is the WWW-Authenticate value, which no 401 is without (RFC 9110
@@ -161,11 +168,14 @@ func challengeOf(r *request, e *oauth.Error) string {
 // and nothing else.
 func (s *Server) writeInternal(c *fasthttp.RequestCtx, r *request) {
 	e := oauth.ServerError.With("internal error; look for the request id in this node's log")
-	if r.match.class == OAuth {
+	switch r.match.class {
+	case OAuth:
 		s.writeOAuth(c, r, e, true)
-		return
+	case Page:
+		writePage(c, r, e.Status(), e.Description())
+	default:
+		writeProblem(c, r, &problem{status: e.Status(), code: string(e.Code()), detail: e.Description()})
 	}
-	writeProblem(c, r, &problem{status: e.Status(), code: string(e.Code()), detail: e.Description()})
 }
 
 func (s *Server) writeOAuth(c *fasthttp.RequestCtx, r *request, e *oauth.Error, withID bool) {

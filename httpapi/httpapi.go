@@ -5,7 +5,7 @@
 // request target (gate.go, target.go), the routing table (router.go), the limits of
 // its route, the view that the route asks for, the route's Serve (serve.go). What
 // Serve returns as an error is answered in the form of the route's Class
-// (answer.go): RFC 6749 §5.2 JSON or an RFC 9457 problem document.
+// (answer.go): RFC 6749 §5.2 JSON, an RFC 9457 problem document or a page.
 //
 // Paths are matched byte by byte on what the client sent; nothing is decoded,
 // cleaned or folded first. Percent-encoding is accepted only inside a segment that a
@@ -46,6 +46,7 @@ const (
 	Admin                // RFC 9457 problem documents, no-store
 	Gateway              // RFC 9457 problem documents, no-store
 	Ops                  // RFC 9457 problem documents, no caching rule of its own
+	Page                 // HTML for a person at a browser, no-store
 )
 
 // String names the class, for metrics.
@@ -57,6 +58,8 @@ func (c Class) String() string {
 		return "admin"
 	case Gateway:
 		return "gateway"
+	case Page:
+		return "page"
 	default:
 		return "ops"
 	}

@@ -67,7 +67,10 @@ func newRouter(routes []Route) (*router, error) {
 		if err := checkRoute(route); err != nil {
 			return nil, fmt.Errorf("route %s %q: %w", route.Method, route.Path, err)
 		}
-		r.classes[string(firstSegment([]byte(route.Path)))] = route.Class
+		first := string(firstSegment([]byte(route.Path)))
+		if have, ok := r.classes[first]; !ok || have == Page { // programs ask for wrong paths more than people do
+			r.classes[first] = route.Class
+		}
 		for _, path := range append([]string{route.Path}, route.Also...) {
 			if err := r.add(r.exact, r.root, path, path, route); err != nil {
 				return nil, fmt.Errorf("route %s %q: %w", route.Method, path, err)

@@ -200,6 +200,10 @@ func (s *Server) refuse(c *fasthttp.RequestCtx, r *request, v verdict) {
 		s.writeOAuth(c, r, cmp.Or(v.code, oauth.InvalidRequest).With(v.detail).WithStatus(v.status), false)
 		return
 	}
+	if r.match.class == Page {
+		writePage(c, r, v.status, v.detail)
+		return
+	}
 	writeProblem(c, r, &problem{status: v.status, code: cmp.Or(string(v.code), refusalCode(v.status)), detail: v.detail})
 }
 

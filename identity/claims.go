@@ -81,6 +81,11 @@ func Pick(v *state.View, u *state.User, asked []Asked, may func(name string) boo
 	return out
 }
 
+// ClaimsOf are those of names that something is known of for the user.
+func ClaimsOf(v *state.View, u *state.User, names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return claimValue(v, u, name) == nil })
+}
+
 // claimValue is one claim of OpenID Connect Core §5.1 or of the tenant's own; nil where
 // there is none.
 func claimValue(v *state.View, u *state.User, name string) []byte {

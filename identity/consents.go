@@ -21,17 +21,20 @@ type Consents struct {
 const maxRaces = 3
 
 // Remember adds to what a user allowed a client.
-func (c *Consents) Remember(ctx context.Context, tenant, user, client string, scopes, resources []string) error {
+func (c *Consents) Remember(ctx context.Context, allowed *state.Consent) error {
 	for range maxRaces {
 		v, err := c.View(ctx, state.Linearizable)
 		if err != nil {
 			return err
 		}
-		old, err := v.Consent(tenant, user, client)
+		old, err := v.Consent(allowed.GetTenant(), allowed.GetUser(), allowed.GetClientId())
 		if err != nil && !c.Absent(err) {
 			return err
 		}
-		next := &state.Consent{Tenant: tenant, User: user, ClientId: client, Scopes: union(old.GetScopes(), scopes), Resources: union(old.GetResources(), resources)}
+		next := &state.Consent{
+			Tenant: allowed.GetTenant(), User: allowed.GetUser(), ClientId: allowed.GetClientId(), Scopes: union(old.GetScopes(), allowed.GetScopes()),
+			Resources: union(old.GetResources(), allowed.GetResources()), Claims: union(old.GetClaims(), allowed.GetClaims()),
+		}
 		result, err := c.Propose(ctx, &command.PutConsent{Consent: next, Expect: old.GetGeneration()})
 		if err == nil {
 			err = result.Err()

@@ -91,16 +91,7 @@ func (s *Sessions) Start(ctx context.Context, v *state.View, tenant string, user
 	default:
 		return "", nil, fmt.Errorf("start a session: %w", result.Reject)
 	}
-	// The proposal was applied on this node, so a local view has it.
-	if v, err = s.cfg.View(ctx, state.Local); err != nil {
-		return "", nil, err
-	}
-	made, err := v.Session(tenant, row.GetId())
-	if err != nil {
-		return "", nil, fmt.Errorf("read the session back: %w", err)
-	}
-	value, err := s.seal(v, &cookie{tenant, row.GetId(), secret, now})
-	return value, made, err
+	return s.made(ctx, row, secret, now)
 }
 
 func (s *Sessions) now(v *state.View) int64 { return max(s.cfg.Now().Unix(), v.Clock()/1000) }

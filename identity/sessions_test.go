@@ -110,7 +110,7 @@ func TestConsentsAddUp(t *testing.T) {
 	c := &identity.Consents{Propose: w.Propose, View: w.View, Absent: gone}
 	w.Must(t, &command.PutClient{Client: &state.Client{Tenant: "default", Id: "web"}})
 	for _, scopes := range [][]string{{"openid"}, {"openid", "email"}} {
-		if err := c.Remember(t.Context(), "default", user.GetId(), "web", scopes, []string{"https://api.example"}); err != nil {
+		if err := c.Remember(t.Context(), &state.Consent{Tenant: "default", User: user.GetId(), ClientId: "web", Scopes: scopes, Resources: []string{"https://api.example"}}); err != nil {
 			t.Fatal(err)
 		}
 	}

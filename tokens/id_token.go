@@ -68,7 +68,7 @@ func (m *Minter) AppendIDToken(ctx context.Context, dst []byte, v *state.View, c
 	}
 	b = appendList(b, "amr", c.AMR)
 	b = append(appendMembers(b, c.Extra), '}')
-	return m.appendSigned(ctx, dst, set, alg, "JWT", b)
+	return m.appendSigned(ctx, dst, set, alg, idTokenType, b)
 }
 
 // halfHash is the left half of a value's hash, by the algorithm that signs.

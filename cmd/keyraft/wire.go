@@ -19,11 +19,13 @@ import (
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
+	"github.com/keyraft/keyraft/grants/authorize"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/httpapi/adminapi"
 	"github.com/keyraft/keyraft/httpapi/gatewayapi"
 	"github.com/keyraft/keyraft/httpapi/oauthapi"
 	"github.com/keyraft/keyraft/httpapi/opsapi"
+	"github.com/keyraft/keyraft/httpapi/pages"
 	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
@@ -174,10 +176,21 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
+	engine, err := authorize.New(authorize.Config{
+		Propose: s.propose, View: s.view, Keys: r.signing, Boxes: codes, Now: time.Now, Absent: absent, Subjects: subjects,
+	})
+	if err != nil {
+		return nil, err
+	}
+	pageRoutes, err := r.pages(engine, users, codes)
+	if err != nil {
+		return nil, err
+	}
 	oauthRoutes, err := oauthapi.Routes(oauthapi.Deps{
-		Pipeline: pipeline, Clients: authenticator, Keys: r.signing, Introspector: introspector, Revoker: revoker, Proofs: proofs,
+		Pipeline: pipeline, Engine: engine, Clients: authenticator, Keys: r.signing, Introspector: introspector, Revoker: revoker, Proofs: proofs,
 		Minter: minter, Subjects: subjects, Now: time.Now, Absent: absent,
-		View: s.view, Grants: reachable(grants.Types()), Bearer: r.bearer, JWKSCache: s.cfg.Keys.JWKSMaxAge, ClientCerts: certs != nil, Registry: registry,
+		View: s.view, Grants: grants.Types(), Bearer: r.bearer, JWKSCache: s.cfg.Keys.JWKSMaxAge, ClientCerts: certs != nil, Registry: registry,
+		Pages: oauthapi.PagesMetadata{AuthorizePath: pages.AuthorizePath, LogoutPath: pages.LogoutPath, Locales: pages.Languages()},
 	})
 	if err != nil {
 		return nil, err
@@ -204,7 +217,7 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.routes = slices.Concat(oauthRoutes, adminRoutes, gatewayRoutes, opsapi.Routes(ops, s.cfg.Dev))
+	r.routes = slices.Concat(oauthRoutes, pageRoutes, adminRoutes, gatewayRoutes, opsapi.Routes(ops, s.cfg.Dev))
 	r.http, err = httpapi.New(httpapi.Config{
 		Routes: r.routes, View: s.view, Fresh: s.node.Fresh, Translate: translate, TLS: s.tls, ClientCerts: certs, Logger: s.log, Observe: figures.request, Access: s.access, Logs: s.logs,
 		Limits: httpapi.Limits{
@@ -218,11 +231,26 @@ func (s *server) rooms() (*rooms, error) {
 	return r, r.show(figures)
 }
 
-// reachable leaves out the grants that begin at an endpoint which this server does not
-// have: discovery tells what a client can use from its first step.
-func reachable(types []oauth.GrantType) []oauth.GrantType {
-	return slices.DeleteFunc(types, func(g oauth.GrantType) bool {
-		return g == oauth.GrantAuthorizationCode || g == oauth.GrantRefreshToken
+// pages builds what people see.
+func (r *rooms) pages(engine *authorize.Engine, users *identity.Users, boxes *tokens.Boxes) ([]httpapi.Route, error) {
+	s := r.server
+	sessions, err := identity.NewSessions(identity.SessionsConfig{
+		Propose: s.propose, View: s.view, Now: time.Now, Absent: absent, Seal: boxes.Seal, Open: boxes.Open,
+		Hashes: func(v *state.View, secret []byte) (hashes [][32]byte, err error) {
+			err = r.shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
+				hashes = append(hashes, seal.Hash(key, secret))
+				return true
+			})
+			return hashes, err
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return pages.Routes(pages.Deps{
+		Engine: engine, View: s.view, Keys: r.signing, Users: users, Sessions: sessions,
+		Consents: &identity.Consents{Propose: s.propose, View: s.view, Absent: absent},
+		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open},
 	})
 }
 

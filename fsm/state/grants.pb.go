@@ -1118,7 +1118,8 @@ type AuthorizationRequest struct {
 	AuthenticatedAt  int64                  `protobuf:"varint,27,opt,name=authenticated_at,json=authenticatedAt,proto3" json:"authenticated_at,omitempty"` // seconds: in this flow; 0: not yet
 	Pushed           string                 `protobuf:"bytes,28,opt,name=pushed,proto3" json:"pushed,omitempty"`                                           // id of the pushed request that it came by
 	Id               string                 `protobuf:"bytes,29,opt,name=id,proto3" json:"id,omitempty"`
-	UserCode         string                 `protobuf:"bytes,30,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"` // of a device, in the device's flow
+	UserCode         string                 `protobuf:"bytes,30,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"`        // of a device, in the device's flow
+	ScopeGiven       bool                   `protobuf:"varint,31,opt,name=scope_given,json=scopeGiven,proto3" json:"scope_given,omitempty"` // scope was a parameter, not the client's own
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1361,6 +1362,13 @@ func (x *AuthorizationRequest) GetUserCode() string {
 		return x.UserCode
 	}
 	return ""
+}
+
+func (x *AuthorizationRequest) GetScopeGiven() bool {
+	if x != nil {
+		return x.ScopeGiven
+	}
+	return false
 }
 
 // AuthorizationCode is what an authorization code says.
@@ -1608,7 +1616,7 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1c\n" +
 	"\tunlimited\x18\x06 \x01(\bR\tunlimited\x12\x12\n" +
 	"\x04hash\x18\a \x01(\fR\x04hash\x12\x19\n" +
-	"\bhash_key\x18\b \x01(\rR\ahashKey\"\xea\x06\n" +
+	"\bhash_key\x18\b \x01(\rR\ahashKey\"\x8b\a\n" +
 	"\x14AuthorizationRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12*\n" +
@@ -1644,7 +1652,9 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"\x10authenticated_at\x18\x1b \x01(\x03R\x0fauthenticatedAt\x12\x16\n" +
 	"\x06pushed\x18\x1c \x01(\tR\x06pushed\x12\x0e\n" +
 	"\x02id\x18\x1d \x01(\tR\x02id\x12\x1b\n" +
-	"\tuser_code\x18\x1e \x01(\tR\buserCode\"\xd4\x02\n" +
+	"\tuser_code\x18\x1e \x01(\tR\buserCode\x12\x1f\n" +
+	"\vscope_given\x18\x1f \x01(\bR\n" +
+	"scopeGiven\"\xd4\x02\n" +
 	"\x11AuthorizationCode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12E\n" +
 	"\rauthorization\x18\x02 \x01(\v2\x1f.keyraft.state.v1.AuthorizationR\rauthorization\x12!\n" +

@@ -26,7 +26,7 @@ import (
 	"github.com/keyraft/keyraft/tokens"
 )
 
-// Config has no optional fields but HintSubject and Subject.
+// Config has no optional fields.
 type Config struct {
 	Propose command.Propose
 	View    func(ctx context.Context, f state.Freshness) (*state.View, error)
@@ -34,12 +34,7 @@ type Config struct {
 	Boxes   *tokens.Boxes // of tokens.KeyCode
 	Now     func() time.Time
 	Absent  func(error) bool
-	// Subject is the name by which a client knows a user, and the sector of a pairwise
-	// one; nil: the user's id.
-	Subject func(v *state.View, client *state.Client, user string) (subject, sector string, err error)
-	// HintSubject is the sub of a genuine ID token of this client, expired or not; nil:
-	// hints are ignored.
-	HintSubject func(v *state.View, client *state.Client, hint string) (string, bool)
+	Subjects *tokens.Subjects
 }
 
 // Engine is the authorization endpoint's rule.
@@ -47,11 +42,8 @@ type Engine struct{ cfg Config }
 
 // New checks the configuration.
 func New(cfg Config) (*Engine, error) {
-	if cfg.Propose == nil || cfg.View == nil || cfg.Keys == nil || cfg.Boxes == nil || cfg.Now == nil || cfg.Absent == nil {
-		return nil, errors.New("authorize: Config needs Propose, View, Keys, Boxes, Now and Absent")
-	}
-	if cfg.Subject == nil {
-		cfg.Subject = func(_ *state.View, _ *state.Client, user string) (string, string, error) { return user, "", nil }
+	if cfg.Propose == nil || cfg.View == nil || cfg.Keys == nil || cfg.Boxes == nil || cfg.Now == nil || cfg.Absent == nil || cfg.Subjects == nil {
+		return nil, errors.New("authorize: Config needs Propose, View, Keys, Boxes, Now, Absent and Subjects")
 	}
 	return &Engine{cfg}, nil
 }

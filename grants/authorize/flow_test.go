@@ -61,10 +61,17 @@ func newWorld(t testing.TB) *world {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		t.Fatal(err)
 	}
-	w.engine, err1 = authorize.New(authorize.Config{Propose: n.Propose, View: n.View, Keys: signing, Boxes: boxes, Now: n.Now, Absent: absent})
+	subjects, err1 := tokens.NewSubjects(shared)
+	proofs, err2 := tokens.NewProofs(tokens.ProofsConfig{Node: "n1", Shared: shared, Now: n.Now, Ask: func(context.Context, string, string, []byte) ([]byte, error) {
+		return nil, errors.New("there is no other node")
+	}})
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	w.engine, err1 = authorize.New(authorize.Config{Propose: n.Propose, View: n.View, Keys: signing, Boxes: boxes, Now: n.Now, Absent: absent, Subjects: subjects})
 	w.pipeline, err2 = grants.New(grants.Config{
 		Clients: auth, Keys: signing, Minter: minter, Opaque: opaque, View: n.View, Now: n.Now, Propose: n.Propose,
-		Refresh: tokens.NewRefreshTokens(shared), Boxes: boxes, Absent: absent,
+		Refresh: tokens.NewRefreshTokens(shared), Boxes: boxes, Absent: absent, Proofs: proofs, TokenPath: "/oauth2/token",
 	})
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
+	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens"
 )
@@ -59,6 +60,14 @@ func (e *Engine) Next(v *state.View, r *state.AuthorizationRequest, who Present)
 		}
 		return step, nil
 	}
+	tenant, _ := v.Tenant(r.GetTenant())
+	asked := ""
+	if r.GetScopeGiven() {
+		asked = r.GetScope()
+	}
+	if err := narrow(v, tenant, client, who.User, r, asked); err != nil {
+		return 0, err
+	}
 	needed, err := e.consent(v, client, r, who)
 	switch {
 	case err != nil:
@@ -71,15 +80,20 @@ func (e *Engine) Next(v *state.View, r *state.AuthorizationRequest, who Present)
 	return Done, nil
 }
 
-// login tells whether the login that is there is good enough. One that was made before
-// the request began is not, where the client asked for a fresh one: that is in the sealed
-// request and in the session's row, so no form field of a browser can change it (AUT-13).
+// Authenticated notes in a request that its user has just proved who they are, in its own
+// course. It travels on sealed, so no form field of a browser can say it (AUT-13).
+func Authenticated(r *state.AuthorizationRequest, s *state.Session) {
+	r.User, r.AuthenticatedAt = s.GetUser(), s.GetAuthTime()
+}
+
+// login tells whether the login that is there is good enough. One that was not made in
+// the course of this request is not, where the client asked for a fresh one.
 func (e *Engine) login(v *state.View, client *state.Client, r *state.AuthorizationRequest, who Present) (Step, *oauth.Error) {
 	s := who.Session
 	if s == nil {
 		return Login, oauth.LoginRequired.With("nobody is signed in")
 	}
-	fresh := s.GetAuthTime() >= r.GetStartedAt()
+	fresh := r.GetAuthenticatedAt() != 0 && r.GetAuthenticatedAt() == s.GetAuthTime() && r.GetUser() == s.GetUser()
 	if (slices.Contains(r.GetPrompt(), "login") || slices.Contains(r.GetPrompt(), "select_account")) && !fresh {
 		return Login, oauth.LoginRequired.With("the client asked for a fresh login")
 	}
@@ -87,7 +101,7 @@ func (e *Engine) login(v *state.View, client *state.Client, r *state.Authorizati
 		return Login, oauth.LoginRequired.With("the login is older than max_age")
 	}
 	if r.GetHintSubject() != "" {
-		if sub, _, err := e.cfg.Subject(v, client, who.User.GetId()); err != nil || sub != r.GetHintSubject() {
+		if sub, _, err := e.cfg.Subjects.Subject(v, client, who.User.GetId()); err != nil || sub != r.GetHintSubject() {
 			return Login, oauth.LoginRequired.With("another user than that of id_token_hint is signed in")
 		}
 	}
@@ -103,7 +117,7 @@ func (e *Engine) consent(v *state.View, client *state.Client, r *state.Authoriza
 	if slices.Contains(r.GetPrompt(), "consent") {
 		return true, nil
 	}
-	if client.GetSkipConsent() || r.GetScope() == "" {
+	if client.GetSkipConsent() || r.GetScope() == "" { // without openid no claim is told
 		return false, nil
 	}
 	c, err := v.Consent(r.GetTenant(), who.User.GetId(), client.GetId())
@@ -113,7 +127,27 @@ func (e *Engine) consent(v *state.View, client *state.Client, r *state.Authoriza
 	if err != nil {
 		return false, err
 	}
-	return !covers(c.GetScopes(), strings.Fields(r.GetScope())) || !covers(c.GetResources(), r.GetResources()), nil
+	return !covers(c.GetScopes(), strings.Fields(r.GetScope())) || !covers(c.GetResources(), r.GetResources()) ||
+		!covers(c.GetClaims(), Claims(v, r, who.User)), nil
+}
+
+// Claims are the claims that a request asks for by name, beside those that its scopes
+// bring, and that are known of the user, in order: the user is asked about them too
+// (OpenID Connect Core §5.5).
+func Claims(v *state.View, r *state.AuthorizationRequest, user *state.User) []string {
+	request, err := identity.ParseClaimsRequest(r.GetClaims())
+	if err != nil || !slices.Contains(strings.Fields(r.GetScope()), "openid") {
+		return nil
+	}
+	brought := identity.ScopeClaims(v, r.GetTenant(), r.GetScope())
+	var names []string
+	for _, asked := range slices.Concat(request.Userinfo, request.IDToken) {
+		if !slices.Contains(brought, asked.Name) && !slices.Contains(names, asked.Name) {
+			names = append(names, asked.Name)
+		}
+	}
+	slices.Sort(names)
+	return identity.ClaimsOf(v, user, names)
 }
 
 func covers(have, want []string) bool {
@@ -132,7 +166,7 @@ func (e *Engine) Finish(ctx context.Context, v *state.View, r *state.Authorizati
 			return nil, err
 		}
 	}
-	sub, sector, err := e.cfg.Subject(v, client, who.User.GetId())
+	sub, sector, err := e.cfg.Subjects.Subject(v, client, who.User.GetId())
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,9 @@ const (
 // Modes are the response modes that are served.
 func Modes() []string { return []string{modeQuery, modeFragment, modeFormPost} }
 
+// ResponseTypes are the response types that are served.
+func ResponseTypes() []string { return []string{"code"} }
+
 // Prompts are the values of prompt that are served.
 func Prompts() []string { return []string{"none", "login", "consent", "select_account"} }
 
@@ -92,21 +95,28 @@ func (e *Engine) parse(v *state.View, tenant *state.Tenant, client *state.Client
 		r.State = s
 	}
 	for _, rule := range []func(*state.AuthorizationRequest, *state.Tenant, *state.Client, Form) *oauth.Error{
-		response, proofKey, e.scopes, interaction, texts, objects,
+		response, proofKey, targets, interaction, texts, objects,
 	} {
 		if refusal := rule(r, tenant, client, form); refusal != nil {
 			return nil, &Failure{Err: refusal, Request: r}
 		}
 	}
-	if hint := form.Get("id_token_hint"); hint != "" && e.cfg.HintSubject != nil {
-		sub, ok := e.cfg.HintSubject(v, client, hint)
-		if !ok {
+	r.ScopeGiven = form.Get("scope") != ""
+	if err := narrow(v, tenant, client, nil, r, form.Get("scope")); err != nil {
+		return nil, err
+	}
+	if hint := form.Get("id_token_hint"); hint != "" {
+		said, ok, err := e.cfg.Keys.Hint(v, r.GetTenant(), hint)
+		if err != nil {
+			return nil, err
+		}
+		if !ok || said.ClientID != client.GetId() {
 			return nil, &Failure{Err: oauth.InvalidRequest.With("id_token_hint is no ID token that this client got here"), Request: r}
 		}
-		if r.HintSubject != "" && r.HintSubject != sub {
+		if r.HintSubject != "" && r.HintSubject != said.Subject {
 			return nil, &Failure{Err: oauth.LoginRequired.With("claims and id_token_hint name two users"), Request: r}
 		}
-		r.HintSubject = sub
+		r.HintSubject = said.Subject
 	}
 	return r, nil
 }
@@ -127,7 +137,7 @@ func redirect(r *state.AuthorizationRequest, client *state.Client, form Form) *o
 	return nil
 }
 
-func response(r *state.AuthorizationRequest, _ *state.Tenant, client *state.Client, form Form) *oauth.Error {
+func response(r *state.AuthorizationRequest, tenant *state.Tenant, client *state.Client, form Form) *oauth.Error {
 	if len(form.Get("state")) > maxState {
 		return oauth.InvalidRequest.Withf("state is longer than %d bytes", maxState)
 	}
@@ -149,8 +159,8 @@ func response(r *state.AuthorizationRequest, _ *state.Tenant, client *state.Clie
 	default:
 		return oauth.UnsupportedResponseType.With("only response_type=code is served")
 	}
-	if !slices.Contains(client.GetGrantTypes(), string(oauth.GrantAuthorizationCode)) {
-		return oauth.UnauthorizedClient.With("the client is not registered for authorization_code")
+	if refusal := refusalOf(grants.Gate(tenant, client, oauth.GrantAuthorizationCode)); refusal != nil {
+		return refusal
 	}
 	if form.Get("request") != "" {
 		return oauth.RequestNotSupported.With("request objects are not served; push the request instead (RFC 9126)")
@@ -187,17 +197,27 @@ func isDigest(s string) bool {
 	return err == nil
 }
 
-func (e *Engine) scopes(r *state.AuthorizationRequest, tenant *state.Tenant, client *state.Client, form Form) *oauth.Error {
-	scope, err := grants.UserScope(tenant, client, form.Get("scope"))
-	if err == nil {
-		r.Scope = scope
-		r.Resources, err = grants.Targets(form, client.GetResources())
+func targets(r *state.AuthorizationRequest, _ *state.Tenant, client *state.Client, form Form) *oauth.Error {
+	var err error
+	r.Resources, err = grants.Targets(form, client.GetResources())
+	return refusalOf(err)
+}
+
+// narrow sets the scope of a request to what its client may ask, and, once they are
+// known, its user for.
+func narrow(v *state.View, tenant *state.Tenant, client *state.Client, user *state.User, r *state.AuthorizationRequest, asked string) error {
+	scope, err := grants.Narrow(v, tenant, client, user, asked)
+	if refusal := refusalOf(err); refusal != nil {
+		return &Failure{Err: refusal, Request: r}
 	}
+	r.Scope = scope
+	return err
+}
+
+func refusalOf(err error) *oauth.Error {
 	var refusal *oauth.Error
-	if errors.As(err, &refusal) {
-		return refusal
-	}
-	return nil
+	errors.As(err, &refusal)
+	return refusal
 }
 
 // interaction reads what the client wants of the user (OpenID Connect Core §3.1.2.1).

@@ -23,6 +23,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
+	"github.com/keyraft/keyraft/grants/authorize"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/httpapi/oauthapi"
 	"github.com/keyraft/keyraft/internal/oauth"
@@ -104,8 +105,17 @@ func build(t testing.TB, w *world) *node {
 		},
 	})
 	subjects, err := tokens.NewSubjects(shared)
-	errs[8] = err
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine, err := authorize.New(authorize.Config{
+		Propose: n.Propose, View: w.View, Keys: n.keys, Boxes: tokens.NewBoxes(shared, tokens.KeyCode), Now: w.now, Absent: absent, Subjects: subjects,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	n.routes, errs[7] = oauthapi.Routes(oauthapi.Deps{
+		Engine: engine, Pages: oauthapi.PagesMetadata{AuthorizePath: "/oauth2/authorize", LogoutPath: "/oauth2/logout"},
 		Pipeline: n.pipeline, Clients: auth, Keys: n.keys, Introspector: intro, Revoker: revoker, Proofs: n.proofs, View: w.View,
 		Minter: minter, Subjects: subjects, Now: w.now, Absent: absent, Grants: grants.Types(), Registry: n.registry,
 		Bearer: func(_ *state.View, token string) (tokens.Caller, error) {

@@ -1,5 +1,5 @@
 // Package oauthapi serves the OAuth endpoints: token (RFC 6749), introspection (RFC
-// 7662), revocation (RFC 7009), registration (RFC 7591, RFC 7592), JWKS (RFC 7517) and
+// 7662), revocation (RFC 7009), pushed authorization requests (RFC 9126), registration (RFC 7591, RFC 7592), JWKS (RFC 7517) and
 // discovery (RFC 8414, OpenID Connect Discovery), one file each. Each handler decodes, asks the room that
 // decides, and encodes; none decides by itself.
 //
@@ -22,6 +22,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
+	"github.com/keyraft/keyraft/grants/authorize"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
@@ -42,6 +43,7 @@ const (
 // Deps are the rooms that decide.
 type Deps struct {
 	Pipeline     *grants.Pipeline
+	Engine       *authorize.Engine
 	Clients      *clients.Authenticator
 	Keys         *tokens.SigningKeys
 	Introspector *tokens.Introspector
@@ -55,6 +57,9 @@ type Deps struct {
 	Absent func(error) bool
 	View   func(ctx context.Context, f state.Freshness) (*state.View, error)
 	Grants []oauth.GrantType // those that the pipeline serves, for discovery
+	// Pages are the endpoints that a browser is sent to, and the languages of what it is
+	// shown: for discovery.
+	Pages PagesMetadata
 	// Bearer tells who shows a bearer token that is no access token: a gateway by its
 	// credential, an operator by an admin token. The error is oauth.InvalidToken.
 	Bearer func(v *state.View, token string) (tokens.Caller, error)
@@ -70,7 +75,7 @@ type Deps struct {
 
 // Routes are the endpoints' lines of the routing table.
 func Routes(d Deps) ([]httpapi.Route, error) {
-	if d.Pipeline == nil || d.Clients == nil || d.Keys == nil || d.Introspector == nil || d.Revoker == nil ||
+	if d.Pipeline == nil || d.Engine == nil || d.Pages.AuthorizePath == "" || d.Pages.LogoutPath == "" || d.Clients == nil || d.Keys == nil || d.Introspector == nil || d.Revoker == nil ||
 		d.View == nil || d.Bearer == nil || len(d.Grants) == 0 || d.Minter == nil || d.Subjects == nil || d.Now == nil || d.Absent == nil || d.Proofs == nil {
 		return nil, errors.New("oauthapi: every member of Deps is needed but JWKSCache, Registry and ClientCerts")
 	}
@@ -93,6 +98,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		{Method: "POST", Path: IntrospectPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&introspect{d.Clients, d.Introspector, d.Bearer, signed}).serve},
 		// Linearizable, or a token that another node has just issued were unknown here.
 		{Method: "POST", Path: RevokePath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&revoke{d.Clients, d.Revoker}).serve},
+		{Method: "POST", Path: PARPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&par{d.Clients, d.Engine, d.Proofs, d.Keys}).serve},
 		{Method: "GET", Path: UserinfoPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: info.serve},
 		{Method: "POST", Path: UserinfoPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: info.serve},
 		{Method: "GET", Path: JWKSPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.jwks},

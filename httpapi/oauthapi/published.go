@@ -24,11 +24,12 @@ type published struct {
 	cache     string
 	registers bool // clients may register themselves
 	certs     bool // certificates of clients reach this server
+	pages     PagesMetadata
 }
 
 func newPublished(d *Deps) *published {
 	seconds := strconv.FormatInt(int64(d.JWKSCache/time.Second), 10)
-	return &published{keys: d.Keys, view: d.View, grants: d.Grants, cache: "public, max-age=" + seconds, certs: d.ClientCerts, registers: d.Registry != nil}
+	return &published{keys: d.Keys, view: d.View, grants: d.Grants, cache: "public, max-age=" + seconds, certs: d.ClientCerts, registers: d.Registry != nil, pages: d.Pages}
 }
 
 // tenant finds the tenant that is asked for; one that is unknown here is looked for
@@ -75,7 +76,6 @@ type metadata struct {
 	Revoke            string            `json:"revocation_endpoint"`
 	JWKS              string            `json:"jwks_uri"`
 	Grants            []oauth.GrantType `json:"grant_types_supported"`
-	ResponseTypes     []string          `json:"response_types_supported"`
 	Methods           []string          `json:"token_endpoint_auth_methods_supported"`
 	AssertionAlgs     []string          `json:"token_endpoint_auth_signing_alg_values_supported"`
 	IntrospectMethods []string          `json:"introspection_endpoint_auth_methods_supported"`
@@ -88,6 +88,7 @@ type metadata struct {
 	CertificateBound  bool              `json:"tls_client_certificate_bound_access_tokens"`
 	RequestURI        bool              `json:"request_uri_parameter_supported"` // default true, so it must be said
 	openIDMetadata
+	authorizeMetadata
 	AccessTokenFormats []string `json:"access_token_formats_supported"` // ours
 }
 
@@ -120,12 +121,13 @@ func (p *published) metadata(c *fasthttp.RequestCtx, v *state.View) error {
 	c.Response.Header.Set(fasthttp.HeaderCacheControl, p.cache)
 	return httpapi.JSON(c, fasthttp.StatusOK, &metadata{
 		Registration: registration, Issuer: issuer, Token: issuer + TokenPath, Introspect: issuer + IntrospectPath, Revoke: issuer + RevokePath, JWKS: issuer + JWKSPath,
-		Grants: p.grants, ResponseTypes: []string{},
+		Grants: p.grants,
 		Methods: methods, AssertionAlgs: algs,
 		IntrospectMethods: append(proved, "Bearer"), IntrospectAlgs: algs,
 		RevokeMethods: methods, RevokeAlgs: algs,
 		SubjectTypes: []string{"public", tokens.SubjectPairwise}, IDTokenAlgs: tokens.Algs(), DPoPAlgs: verify.ProofAlgs(), CertificateBound: p.certs,
 		openIDMetadata:     newOpenIDMetadata(issuer, p.grants),
+		authorizeMetadata:  newAuthorizeMetadata(issuer, p.pages),
 		AccessTokenFormats: []string{"jwt", "opaque"},
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants/authorize"
+	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
 )
 
@@ -56,7 +57,8 @@ func (x *visit) next(r *state.AuthorizationRequest, who authorize.Present, wrong
 	case authorize.Consent:
 		return x.page(fasthttp.StatusOK, "consent", origin(r.GetRedirectUri()), &consentPage{
 			Action: x.below(consentPath), Flow: flow, Client: clientName(client), Unapproved: client.GetSelfRegistered(),
-			User: who.User.GetUsername(), Scopes: x.scopes(r.GetScope()), Resources: r.GetResources(), Where: origin(r.GetRedirectUri()),
+			User: who.User.GetUsername(), Scopes: x.scopes(r.GetScope()), Claims: authorize.Claims(x.view, r, who.User), Resources: r.GetResources(),
+			Where: origin(r.GetRedirectUri()),
 		})
 	}
 	return &authorize.Failure{Err: oauth.AccessDenied.With("a second factor is needed, and this user has none yet; ask an administrator"), Request: r}
@@ -95,7 +97,11 @@ func (p *pages) login(x *visit) error {
 		return &authorize.Failure{Err: oauth.AccessDenied.With("the user did not sign in"), Request: r}
 	}
 	username := x.form.Get("username")
-	user, err := p.Check(x.ctx, x.view, x.tenant, username, x.form.Get("password"), false)
+	known, err := p.Browsers.Knows(x.view, x.tenant, x.cookie(knownCookie), username)
+	if err != nil {
+		return err
+	}
+	user, err := p.Users.Check(x.ctx, x.view, x.tenant, username, x.form.Get("password"), known)
 	if errors.Is(err, oauth.InvalidGrant) {
 		r.LoginHint = cut(username, 256)
 		return x.next(r, authorize.Present{}, "login.wrong")
@@ -103,28 +109,46 @@ func (p *pages) login(x *visit) error {
 	if err != nil {
 		return err
 	}
-	// A new login is a new session: whatever the browser had before it is worth nothing
-	// (WEB-04).
-	old, _, err := x.present()
+	s, err := x.signIn(user, identity.Authentication{AMR: []string{amrPassword}, ACR: authorize.ACRPassword})
 	if err != nil {
 		return err
 	}
-	cookie, s, err := p.Start(x.ctx, x.view, x.tenant, user, []string{amrPassword}, authorize.ACRPassword, Browser{
-		UserAgent: cut(string(x.UserAgent()), 200), Address: x.RemoteIP().String(),
-	})
+	authorize.Authenticated(r, s)
+	return x.next(r, authorize.Present{Session: s, User: user}, "")
+}
+
+// signIn makes a session of a user who has just proved who they are, or goes on with the
+// one that this browser has of them; another user's ends. Either way the cookie that the
+// browser had is worth nothing afterwards (WEB-04). The visit's view then has the session.
+func (x *visit) signIn(user *state.User, a identity.Authentication) (*state.Session, error) {
+	a.UserAgent, a.Address = cut(string(x.UserAgent()), 200), x.RemoteIP().String()
+	old, owner, err := x.present()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if old != nil {
-		if err := p.End(x.ctx, x.tenant, old.GetId()); err != nil {
-			return err
+	var cookie string
+	var s *state.Session
+	if old != nil && owner.GetId() == user.GetId() {
+		cookie, s, err = x.p.Sessions.StepUp(x.ctx, x.view, old, user, a)
+	} else {
+		cookie, s, err = x.p.Sessions.Start(x.ctx, x.view, x.tenant, user, a)
+		if err == nil && old != nil {
+			err = x.p.Sessions.End(x.ctx, x.tenant, old.GetId())
 		}
 	}
-	x.setCookie(sessionCookie, cookie)
-	if x.view, err = p.View(x.ctx, state.Linearizable); err != nil { // that has the session
-		return err
+	if err != nil {
+		return nil, err
 	}
-	return x.next(r, authorize.Present{Session: s, User: user}, "")
+	x.setCookie(sessionCookie, cookie)
+	known, err := x.p.Browsers.Remember(x.view, x.tenant, x.cookie(knownCookie), user.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if known != "" {
+		x.setCookie(knownCookie, known)
+	}
+	x.view, err = x.p.View(x.ctx, state.Linearizable)
+	return s, err
 }
 
 func cut(s string, most int) string { return strings.ToValidUTF8(s[:min(len(s), most)], "") }
@@ -151,7 +175,10 @@ func (p *pages) consent(x *visit) error {
 	if step != authorize.Consent { // the session has ended meanwhile, or there is nothing to ask
 		return x.next(r, who, "")
 	}
-	if err := p.Remember(x.ctx, x.tenant, user.GetId(), r.GetClientId(), strings.Fields(r.GetScope()), r.GetResources()); err != nil {
+	if err := p.Consents.Remember(x.ctx, &state.Consent{
+		Tenant: x.tenant, User: user.GetId(), ClientId: r.GetClientId(),
+		Scopes: strings.Fields(r.GetScope()), Resources: r.GetResources(), Claims: authorize.Claims(x.view, r, user),
+	}); err != nil {
 		return err
 	}
 	if x.view, err = p.View(x.ctx, state.Linearizable); err != nil {

@@ -10,14 +10,15 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/keyraft/keyraft/fsm/state"
-	"github.com/keyraft/keyraft/internal/oauth"
 )
 
 // Names of the cookies, without their prefix.
 const (
 	flowCookie    = "keyraft-flow"    // which browser a login in flight belongs to
 	sessionCookie = "keyraft-session" // who is signed in
+	knownCookie   = "keyraft-known"   // who has signed in here before
 	maxCookie     = 4096              // bytes
+	knownFor      = 400 * 86_400      // seconds; browsers keep nothing for longer
 )
 
 // name is a cookie's name at this visit: __Host- keeps it to this host and to TLS
@@ -48,8 +49,11 @@ func (x *visit) setCookie(name, value string) {
 	c.SetHTTPOnly(true)
 	c.SetSecure(x.secure)
 	c.SetSameSite(fasthttp.CookieSameSiteLaxMode)
-	if value == "" {
+	switch {
+	case value == "":
 		c.SetExpire(fasthttp.CookieExpireDelete)
+	case name == knownCookie:
+		c.SetMaxAge(knownFor)
 	}
 	x.Response.Header.SetCookie(c)
 }
@@ -77,32 +81,25 @@ func (x *visit) present() (*state.Session, *state.User, error) {
 	if cookie == "" {
 		return nil, nil, nil
 	}
-	s, user, renewed, err := x.p.Current(x.view, x.tenant, cookie)
+	s, user, renewed, err := x.p.Sessions.Current(x.view, x.tenant, cookie)
 	if err == nil && renewed != "" {
 		x.setCookie(sessionCookie, renewed)
 	}
 	return s, user, err
 }
 
-// sameOrigin refuses a POST that another site's page has made (WEB-01). A browser says
+// sameOrigin tells that a form comes from a page of this server (WEB-01). A browser says
 // where a request comes from; what says nothing is no browser, and has no cookie of one.
-func sameOrigin(x *visit, issuer string) error {
-	if strings.HasSuffix(string(x.Path()), AuthorizePath) {
-		return nil // OpenID Connect Core §3.1.2.1: a client may send its user here by POST
-	}
-	refused := oauth.AccessDenied.With("this form was not sent by a page of this server; open the application again").WithStatus(fasthttp.StatusForbidden)
+func sameOrigin(x *visit, issuer string) bool {
 	if site := string(x.Request.Header.Peek("Sec-Fetch-Site")); site != "" && site != "same-origin" && site != "none" {
-		return refused
+		return false
 	}
 	from := string(x.Request.Header.Peek(fasthttp.HeaderOrigin))
 	if from == "" {
-		return nil
+		return true
 	}
 	u, err := url.Parse(issuer)
-	if err != nil || from != u.Scheme+"://"+u.Host {
-		return refused
-	}
-	return nil
+	return err == nil && from == u.Scheme+"://"+u.Host
 }
 
 // origin is where a URI leads, for form-action: a scheme alone for an application's own.

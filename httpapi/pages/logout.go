@@ -30,7 +30,7 @@ func (p *pages) logout(x *visit) error {
 		})
 	}
 	if s != nil {
-		if err := p.End(x.ctx, x.tenant, s.GetId()); err != nil {
+		if err := p.Sessions.End(x.ctx, x.tenant, s.GetId()); err != nil {
 			return err
 		}
 	}
@@ -38,9 +38,7 @@ func (p *pages) logout(x *visit) error {
 	if back == "" {
 		return x.page(fasthttp.StatusOK, "logged_out", "", &errorPage{})
 	}
-	x.noStore()
-	x.Response.Header.Set(fasthttp.HeaderLocation, back)
-	x.SetStatusCode(fasthttp.StatusSeeOther)
+	x.redirect(back)
 	return nil
 }
 
@@ -49,11 +47,14 @@ func (p *pages) logout(x *visit) error {
 func (x *visit) after(s *state.Session) (back string, hinted bool, err error) {
 	clientID, hint := x.form.Get("client_id"), x.form.Get("id_token_hint")
 	if hint != "" {
-		of, _, sid, ok := x.p.Hinted(x.view, x.tenant, hint)
-		if !ok || clientID != "" && of != clientID {
+		said, ok, err := x.p.Keys.Hint(x.view, x.tenant, hint)
+		if err != nil {
+			return "", false, err
+		}
+		if !ok || clientID != "" && said.ClientID != clientID {
 			return "", false, oauth.InvalidRequest.With("id_token_hint is no ID token that this client got here")
 		}
-		clientID, hinted = of, s == nil || sid == s.GetId()
+		clientID, hinted = said.ClientID, s == nil || said.Session == s.GetId()
 	}
 	uri := x.form.Get("post_logout_redirect_uri")
 	if uri == "" {

@@ -18,14 +18,15 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants/authorize"
 	"github.com/keyraft/keyraft/httpapi"
+	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens"
 )
 
 // Paths below a tenant's issuer.
@@ -37,31 +38,15 @@ const (
 	assetsPath    = "/assets/{name}"
 )
 
-// Browser is what is kept of the browser that a session was made at.
-type Browser struct{ UserAgent, Address string }
-
 // Deps are the rooms that decide. All are needed.
 type Deps struct {
-	Engine *authorize.Engine
-	View   func(ctx context.Context, f state.Freshness) (*state.View, error)
-	Now    func() time.Time
-	// Issuer tells, by its scheme, whether cookies are kept to TLS.
-	Issuer func(v *state.View, tenant string) (string, error)
-	// Check tells which user has this name and password; known: the browser has shown that
-	// the user signs in here. A refusal is oauth.InvalidGrant with one text.
-	Check func(ctx context.Context, v *state.View, tenant, username, password string, known bool) (*state.User, error)
-	// Start makes a session and gives its cookie's value.
-	Start func(ctx context.Context, v *state.View, tenant string, user *state.User, amr []string, acr string, b Browser) (cookie string, s *state.Session, err error)
-	// Current finds the session of a cookie; nil for none. renewed is another value to
-	// send, "" for none.
-	Current func(v *state.View, tenant, cookie string) (s *state.Session, user *state.User, renewed string, err error)
-	// End ends a session and what lives by it.
-	End func(ctx context.Context, tenant, sid string) error
-	// Remember keeps what a user allowed a client.
-	Remember func(ctx context.Context, tenant, user, client string, scopes, resources []string) error
-	// Hinted is the client, subject and session of a genuine ID token of ours, expired or
-	// not; false for any other text.
-	Hinted func(v *state.View, tenant, token string) (client, subject, sid string, ok bool)
+	Engine   *authorize.Engine
+	View     func(ctx context.Context, f state.Freshness) (*state.View, error)
+	Keys     *tokens.SigningKeys
+	Users    *identity.Users
+	Sessions *identity.Sessions
+	Consents *identity.Consents
+	Browsers *identity.Browsers
 }
 
 type pages struct {
@@ -71,8 +56,7 @@ type pages struct {
 
 // Routes are the pages' lines of the routing table.
 func Routes(d Deps) ([]httpapi.Route, error) {
-	if d.Engine == nil || d.View == nil || d.Now == nil || d.Issuer == nil || d.Check == nil || d.Start == nil || d.Current == nil ||
-		d.End == nil || d.Remember == nil || d.Hinted == nil {
+	if d.Engine == nil || d.View == nil || d.Keys == nil || d.Users == nil || d.Sessions == nil || d.Consents == nil || d.Browsers == nil {
 		return nil, errors.New("pages: every member of Deps is needed")
 	}
 	render, err := newRenderer()
@@ -81,7 +65,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	}
 	p := &pages{d, render}
 	route := func(method, path string, read state.Freshness, serve func(*visit) error) httpapi.Route {
-		return httpapi.Route{Method: method, Path: path, Tenanted: true, Class: httpapi.OAuth, Read: read, Serve: p.visit(serve)}
+		return httpapi.Route{Method: method, Path: path, Tenanted: true, Class: httpapi.Page, Read: read, Serve: p.visit(serve)}
 	}
 	return []httpapi.Route{
 		// Session and consent are rows that another node may just have written.
@@ -91,7 +75,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		route("POST", consentPath, state.Linearizable, p.consent),
 		route("GET", LogoutPath, state.Linearizable, p.logout),
 		route("POST", LogoutPath, state.Linearizable, p.logout),
-		{Method: "GET", Path: assetsPath, Class: httpapi.OAuth, NoView: true, Serve: p.asset},
+		{Method: "GET", Path: assetsPath, Class: httpapi.Page, NoView: true, Serve: p.asset},
 	}, nil
 }
 
@@ -113,32 +97,64 @@ func (p *pages) visit(serve func(*visit) error) func(*fasthttp.RequestCtx, *stat
 	return func(c *fasthttp.RequestCtx, v *state.View) error {
 		x := &visit{RequestCtx: c, p: p, ctx: httpapi.Context(c), view: v, tenant: httpapi.Tenant(c)}
 		x.lang = language("", string(c.Request.Header.Peek(fasthttp.HeaderAcceptLanguage)))
-		err := x.read()
-		if err == nil {
+		moved, err := x.read()
+		if err == nil && !moved {
 			err = serve(x)
 		}
 		return x.fail(err)
 	}
 }
 
-func (x *visit) read() error {
-	issuer, err := x.p.Issuer(x.view, x.tenant)
+// read decodes the request. moved tells that the browser was sent here once more: a form
+// of another site's, which the endpoints that clients may send users to accept, comes
+// without the cookies of this one; the same by GET comes with them (RFC 6265bis §5.6.7).
+func (x *visit) read() (moved bool, err error) {
+	issuer, err := x.p.Keys.Issuer(x.view, x.tenant)
 	if err != nil {
-		return err
+		return false, err
 	}
 	x.secure = strings.HasPrefix(issuer, "https://")
-	if x.IsPost() {
-		if err := sameOrigin(x, issuer); err != nil {
-			return err
-		}
-		x.form, err = httpapi.Form(x.RequestCtx)
-	} else {
+	if !x.IsPost() {
 		x.form, err = httpapi.Query(x.RequestCtx)
+	} else if x.form, err = httpapi.Form(x.RequestCtx); err == nil && !sameOrigin(x, issuer) {
+		if moved = x.entrance() && len(x.PostBody()) <= maxMoved; moved {
+			x.redirect(x.below(x.route()) + "?" + string(x.PostBody()))
+			return true, nil
+		}
+		err = errOrigin
 	}
 	if err == nil {
 		x.lang = language(x.form.Get("ui_locales"), string(x.Request.Header.Peek(fasthttp.HeaderAcceptLanguage)))
 	}
-	return err
+	return false, err
+}
+
+// maxMoved bounds a form that becomes a query, in bytes: what servers and proxies take.
+const maxMoved = 6 << 10
+
+var errOrigin = oauth.AccessDenied.With("this form was not sent by a page of this server, or is too long to come from another one; open the application again").WithStatus(fasthttp.StatusForbidden)
+
+// route is the path below the tenant's issuer.
+func (x *visit) route() string {
+	path := string(x.Path())
+	if rest, ok := strings.CutPrefix(path, "/t/"+x.tenant); ok {
+		return rest
+	}
+	return path
+}
+
+// entrance tells the endpoints to which clients send users by their own forms (OpenID
+// Connect Core §3.1.2.1, RP-Initiated Logout §2).
+func (x *visit) entrance() bool {
+	return x.route() == AuthorizePath || x.route() == LogoutPath
+}
+
+// redirect sends the browser on by GET (AUT-18).
+func (x *visit) redirect(to string) {
+	x.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
+	x.Response.Header.Set(fasthttp.HeaderReferrerPolicy, "same-origin")
+	x.Response.Header.Set(fasthttp.HeaderLocation, to)
+	x.SetStatusCode(fasthttp.StatusSeeOther)
 }
 
 // fail answers an error: to the client where its redirect URI is proved, else to the
@@ -166,17 +182,8 @@ func (x *visit) answer(a *authorize.Answer) error {
 	if a.IsFormPost() {
 		return x.page(fasthttp.StatusOK, "form_post", origin(a.URI), &formPost{Action: a.URI, Params: a.Params})
 	}
-	x.noStore()
-	x.Response.Header.Set(fasthttp.HeaderLocation, a.Location())
-	x.SetStatusCode(fasthttp.StatusSeeOther)
+	x.redirect(a.Location())
 	return nil
-}
-
-func (x *visit) noStore() {
-	x.Response.Header.Set(fasthttp.HeaderCacheControl, "no-store")
-	// With no-referrer a browser sends its own forms with "Origin: null", which is what a
-	// form of a sandboxed page sends; this tells other origins as little.
-	x.Response.Header.Set(fasthttp.HeaderReferrerPolicy, "same-origin")
 }
 
 // below is a path of the visit's tenant.

@@ -31,7 +31,7 @@ type (
 		Action, Flow, Client, User, Where string
 		Unapproved                        bool
 		Scopes                            []scope
-		Resources                         []string
+		Claims, Resources                 []string
 	}
 	logoutPage struct{ Action, Browser, Back, Hint, ClientID, State string }
 	formPost   struct {
@@ -39,6 +39,7 @@ type (
 		Params [][2]string
 	}
 	errorPage struct{ Detail, Code string }
+
 )
 
 // renderer holds the templates, the catalogues and the assets, all of them embedded.
@@ -110,8 +111,9 @@ func (f *frame) T(key string) string {
 	return key
 }
 
-// page renders a page. to is one more place where its form may lead to, for browsers hold
-// form-action against the redirect that follows.
+// page renders a page. to is where its form may lead to besides this server: browsers
+// hold form-action against every redirect that follows, and a client may send its users
+// on to any https origin of its own.
 func (x *visit) page(status int, name, to string, model any) error {
 	var b bytes.Buffer
 	f := &frame{Lang: x.lang, Words: x.p.render.catalogues[x.lang], Page: model}
@@ -120,14 +122,9 @@ func (x *visit) page(status int, name, to string, model any) error {
 	}
 	action := "'self'"
 	if to != "" && !strings.ContainsAny(to, " ;,'\"") {
-		action += " " + to
+		action += " https: " + to
 	}
-	h := &x.Response.Header
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action "+action+"; frame-ancestors 'none'; base-uri 'none'")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	x.noStore()
+	httpapi.PageHeaders(&x.Response.Header, action)
 	x.SetStatusCode(status)
 	x.SetContentType("text/html; charset=utf-8")
 	x.SetBody(b.Bytes())
@@ -158,6 +155,9 @@ func (p *pages) asset(c *fasthttp.RequestCtx, _ *state.View) error {
 	c.SetBody(a.data)
 	return nil
 }
+
+// Languages are those of the pages, the default first.
+func Languages() []string { return languages() }
 
 // languages are those that the catalogues have, the default first.
 func languages() []string { return []string{"en", "de"} }

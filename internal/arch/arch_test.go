@@ -54,6 +54,7 @@ var rooms = map[string][]string{
 	"internal/testcluster": {"*"},
 	"internal/testnode":    {"*"}, // links Pebble and fasthttp: no test of gateway may import it
 	"internal/testproof":   {},
+	"internal/testbrowser": {},
 	"internal/e2e":         {"*"},
 	"internal/e2e/proc":    {},
 	"internal/bench":       {"*"},

@@ -1,0 +1,44 @@
+package tokens
+
+import (
+	"encoding/json"
+
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/tokens/verify"
+)
+
+// idTokenType is the typ of ID tokens: what has another is for another use.
+const idTokenType = "JWT"
+
+// Hint is what an ID token of ours said when it was made.
+type Hint struct{ Subject, ClientID, Session string }
+
+// Hint reads an id_token_hint: an ID token that the tenant gave a client, expired or not
+// (OpenID Connect Core §3.1.2.1, RP-Initiated Logout §2). False for any other text, and
+// for one whose key is published no more. It proves nothing of who shows it.
+func (s *SigningKeys) Hint(v *state.View, tenant, token string) (Hint, bool, error) {
+	set, err := s.of(v, tenant)
+	if err != nil {
+		return Hint{}, false, err
+	}
+	t, err := verify.Parse(token)
+	if err != nil {
+		return Hint{}, false, nil
+	}
+	key, ok := set.public.Lookup(t.Header.KeyID)
+	if !ok || t.Verify(key) != nil {
+		return Hint{}, false, nil
+	}
+	c := &t.Claims
+	// At the moment of its making it was good, or it never was.
+	if t.Check(verify.Expect{Type: idTokenType, Issuer: set.issuer, Now: c.IssuedAt}) != nil || c.Subject == "" || len(c.Audience) != 1 {
+		return Hint{}, false, nil
+	}
+	var said struct {
+		Session string `json:"sid"`
+	}
+	if json.Unmarshal([]byte(c.Raw), &said) != nil {
+		return Hint{}, false, nil
+	}
+	return Hint{c.Subject, c.Audience[0], said.Session}, true, nil
+}
