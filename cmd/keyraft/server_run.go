@@ -38,16 +38,17 @@ const removedGrace = 3 * time.Second
 
 // server is one node while it runs.
 type server struct {
-	cfg   config.Config
-	io    console
-	log   *slog.Logger
-	reg   *prometheus.Registry
-	place *place
-	creds credentials
-	share string // sealing keys that a joiner may be given
-	keys  *seal.Keyring
-	fatal chan error
-	gone  chan struct{} // closed when the node was removed
+	cfg    config.Config
+	io     console
+	log    *slog.Logger
+	reg    *prometheus.Registry
+	place  *place
+	creds  credentials
+	writes writes // of requests, by kind
+	share  string // sealing keys that a joiner may be given
+	keys   *seal.Keyring
+	fatal  chan error
+	gone   chan struct{} // closed when the node was removed
 
 	api    net.Listener
 	ops    net.Listener // nil: off

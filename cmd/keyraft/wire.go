@@ -73,6 +73,7 @@ type rooms struct {
 // propose and view wait for the node where a leader's job is quicker than Start.
 func (s *server) propose(ctx context.Context, c command.Command) (command.Result, error) {
 	<-s.up
+	s.writes.count(c)
 	return s.node.Propose(ctx, c)
 }
 
@@ -266,7 +267,7 @@ func (r *rooms) show(figures *figures) error {
 		return err
 	}
 	s.reg.MustRegister(
-		figures, newBuildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		figures, &s.writes, newBuildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		certificates{"node": s.node.CertificateExpires, "api": listenerExpires(s.tls)},
 		&nodeFigures{dir: s.cfg.Data, connections: r.http.Connections, lane: r.signing.Lane, view: s.node.FSM().View, keys: keys, proofs: s.proofs.Load()},
 		&gatewayFigures{pollers: r.pollers, head: func() uint64 { return s.node.FSM().View().Head() }},

@@ -88,13 +88,12 @@ func (b *Browser) visit(t testing.TB, method, path string, form url.Values, site
 		t.Fatal(err)
 	}
 	for range maxHops {
-		resp, at := b.ask(t, method, path, form, site)
-		p := b.read(t, resp, at)
+		p := b.ask(t, method, path, form, site)
 		to := p.Header.Get("Location")
 		if p.Status/100 != 3 || to == "" {
 			return p
 		}
-		next, err := at.Parse(to)
+		next, err := p.URL.Parse(to)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +110,7 @@ func (b *Browser) visit(t testing.TB, method, path string, form url.Values, site
 	return nil
 }
 
-func (b *Browser) ask(t testing.TB, method, path string, form url.Values, site string) (*http.Response, *url.URL) {
+func (b *Browser) ask(t testing.TB, method, path string, form url.Values, site string) *Page {
 	t.Helper()
 	var body io.Reader
 	if form != nil {
@@ -142,6 +141,7 @@ func (b *Browser) ask(t testing.TB, method, path string, form url.Values, site s
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = resp.Body.Close() }() // only read
 	for _, c := range resp.Cookies() {
 		if !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" {
 			t.Errorf("the cookie %s is not HttpOnly, SameSite=Lax and of this host alone (WEB-04)", c.Name)
@@ -152,12 +152,11 @@ func (b *Browser) ask(t testing.TB, method, path string, form url.Values, site s
 			b.Cookies[c.Name] = c.Value
 		}
 	}
-	return resp, at
+	return read(t, resp, at)
 }
 
-func (b *Browser) read(t testing.TB, resp *http.Response, at *url.URL) *Page {
+func read(t testing.TB, resp *http.Response, at *url.URL) *Page {
 	t.Helper()
-	defer func() { _ = resp.Body.Close() }() // only read
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
