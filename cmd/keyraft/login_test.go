@@ -22,7 +22,9 @@ const (
 
 // authorizePath is a good request of the client app, with the changes of pairs; an empty
 // value takes one away.
-func authorizePath(pairs ...string) string { return "/oauth2/authorize?" + authorizeForm(pairs...).Encode() }
+func authorizePath(pairs ...string) string {
+	return "/oauth2/authorize?" + authorizeForm(pairs...).Encode()
+}
 
 func authorizeForm(pairs ...string) url.Values {
 	sum := sha256.Sum256([]byte(verifier))

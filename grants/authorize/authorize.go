@@ -28,12 +28,12 @@ import (
 
 // Config has no optional fields.
 type Config struct {
-	Propose command.Propose
-	View    func(ctx context.Context, f state.Freshness) (*state.View, error)
-	Keys    *tokens.SigningKeys
-	Boxes   *tokens.Boxes // of tokens.KeyCode
-	Now     func() time.Time
-	Absent  func(error) bool
+	Propose  command.Propose
+	View     func(ctx context.Context, f state.Freshness) (*state.View, error)
+	Keys     *tokens.SigningKeys
+	Boxes    *tokens.Boxes // of tokens.KeyCode
+	Now      func() time.Time
+	Absent   func(error) bool
 	Subjects *tokens.Subjects
 }
 

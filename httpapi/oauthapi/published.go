@@ -121,7 +121,7 @@ func (p *published) metadata(c *fasthttp.RequestCtx, v *state.View) error {
 	c.Response.Header.Set(fasthttp.HeaderCacheControl, p.cache)
 	return httpapi.JSON(c, fasthttp.StatusOK, &metadata{
 		Registration: registration, Issuer: issuer, Token: issuer + TokenPath, Introspect: issuer + IntrospectPath, Revoke: issuer + RevokePath, JWKS: issuer + JWKSPath,
-		Grants: p.grants,
+		Grants:  p.grants,
 		Methods: methods, AssertionAlgs: algs,
 		IntrospectMethods: append(proved, "Bearer"), IntrospectAlgs: algs,
 		RevokeMethods: methods, RevokeAlgs: algs,

@@ -39,7 +39,6 @@ type (
 		Params [][2]string
 	}
 	errorPage struct{ Detail, Code string }
-
 )
 
 // renderer holds the templates, the catalogues and the assets, all of them embedded.
