@@ -232,10 +232,18 @@ func (r *Registration) checkAlgs() error {
 	if len(r.DefaultACRValues) > maxItems || slices.ContainsFunc(r.DefaultACRValues, notToken) {
 		return bad("default_acr_values", "at most %d names without spaces", maxItems)
 	}
-	if len(r.DetailsTypes) > maxItems || slices.ContainsFunc(r.DetailsTypes, notToken) {
-		return bad("authorization_details_types", "at most %d names without spaces", maxItems)
+	if err := CheckDetailsTypes(r.DetailsTypes); err != nil {
+		return err
 	}
 	return CheckClaims(r.AccessTokenClaims)
+}
+
+// CheckDetailsTypes holds types of authorization_details (RFC 9396 §2) to their form.
+func CheckDetailsTypes(types []string) error {
+	if len(types) > maxItems || slices.ContainsFunc(types, notToken) {
+		return bad("authorization_details_types", "at most %d names without spaces", maxItems)
+	}
+	return nil
 }
 
 // notToken tells what cannot stand in a list that is separated by spaces.

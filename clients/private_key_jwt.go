@@ -128,6 +128,9 @@ func (a *Authenticator) consume(ctx context.Context, tenant string, t *verify.To
 	return fmt.Errorf("use a client assertion: %w", result.Reject)
 }
 
+// KeySet is the client's parsed JWKS, for whatever else it signs.
+func (a *Authenticator) KeySet(client *state.Client) (*verify.KeySet, error) { return a.keySet(client) }
+
 // keySet is the client's parsed JWKS. Parsing costs as much as a signature, so the
 // sets are kept by their text.
 func (a *Authenticator) keySet(client *state.Client) (*verify.KeySet, error) {

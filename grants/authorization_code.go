@@ -78,6 +78,9 @@ func (g authorizationCode) Authorize(_ context.Context, in *Input, out *Decision
 	if out.Audience, err = ofGrant(in, a.GetResources()); err != nil {
 		return err
 	}
+	if out.Details, err = ofDetails(in, a.GetDetails()); err != nil {
+		return err
+	}
 	out.Authorization = proto.CloneOf(a)
 	out.Authorization.Jkt = ""
 	out.Subject, out.Scope, out.Grant = a.GetSubject(), a.GetScope(), a.GetGrant()

@@ -27,6 +27,9 @@ func (clientCredentials) Authorize(_ context.Context, in *Input, out *Decision) 
 	if err != nil {
 		return err
 	}
+	if out.Details, err = Details(in.Tenant, in.Client, in.Form.Get("authorization_details")); err != nil {
+		return err
+	}
 	out.Subject = in.Client.GetId() // RFC 9068 §2.2: sub is the client when no user is involved
 	out.Scope = scope
 	return nil

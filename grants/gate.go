@@ -29,6 +29,9 @@ func gate(tenant *state.Tenant, client *state.Client, grant oauth.GrantType) err
 	return nil
 }
 
+// Allows reports whether a tenant allows a grant.
+func Allows(t *state.Tenant, grant oauth.GrantType) bool { return tenantAllows(t, grant) }
+
 // tenantAllows reports whether a tenant allows a grant: one that it names, or where it
 // names none, any but those that OAuth 2.1 leaves out.
 func tenantAllows(t *state.Tenant, grant oauth.GrantType) bool {

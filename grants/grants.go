@@ -91,7 +91,9 @@ type Decision struct {
 	Use              OneTime
 	Vouched          *state.TrustedIssuer // who vouched for the subject
 	Nonce            string               // of the ID token
-	Code             string               // of which the ID token tells the hash
+	Details          []byte               // authorization_details of the token, JSON
+	Code, State      string               // of which the ID token tells the hash
+	Only             Front                // at the authorization endpoint; else all
 	IssuedTokenType  oauth.TokenType      // RFC 8693 §2.2.1
 	// Rotated is set by the refresh grant alone: the family goes on.
 	Rotated *rotation

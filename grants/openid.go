@@ -31,12 +31,19 @@ func (p *Pipeline) idToken(ctx context.Context, v *state.View, tenant *state.Ten
 	if err != nil {
 		return err
 	}
+	if d.Only == FrontID { // there is no access token to ask userinfo with (OpenID Connect Core §5.4)
+		user, err := v.User(tenant.GetId(), a.GetUser())
+		if err != nil {
+			return err
+		}
+		extra = append(extra, identity.Claims(v, user, identity.ScopeClaims(v, tenant.GetId(), d.Scope))...)
+	}
 	now := x.claims.IssuedAt
 	life := firstPositive(client.GetIdTokenLifetime(), tenant.GetSettings().GetIdTokenLifetime(), tokens.DefaultIDTokenLifetime)
 	c := &tokens.IDClaims{
 		Tenant: tenant.GetId(), Subject: d.Subject, ClientID: client.GetId(), IssuedAt: now, Expires: now + min(life, tokens.MaxLifetime),
 		AuthTime: a.GetAuthTime(), Nonce: d.Nonce, ACR: a.GetAcr(), AMR: a.GetAmr(), SessionID: a.GetSession(),
-		AccessToken: string(out.Token), Code: d.Code, Alg: client.GetIdTokenAlg(),
+		AccessToken: string(out.Token), Code: d.Code, State: d.State, Alg: client.GetIdTokenAlg(),
 	}
 	for _, claim := range extra {
 		c.Extra = append(c.Extra, tokens.Member(claim))

@@ -196,9 +196,10 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 	}
 	x.claims.JKT, x.claims.X5T = x.in.Binding.JKT, x.in.Binding.X5T
 	if a := d.Authorization; a != nil {
-		x.claims.AuthTime, x.claims.ACR, x.claims.AMR, x.claims.Details = a.GetAuthTime(), a.GetAcr(), a.GetAmr(), a.GetDetails()
+		x.claims.AuthTime, x.claims.ACR, x.claims.AMR = a.GetAuthTime(), a.GetAcr(), a.GetAmr()
 		x.claims.Act = a.GetAct()
 	}
+	x.claims.Details, out.Details = d.Details, d.Details
 	var err error
 	if x.claims.Extra, err = p.extra(v, tenant, client, d); err != nil {
 		return err
@@ -206,12 +207,15 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 	if x.claims.Userinfo, err = p.userinfo(v, tenant, client, d); err != nil {
 		return err
 	}
-	if client.GetAccessTokenFormat() == formatOpaque {
+	switch {
+	case d.Only == FrontID:
+		out.Token = out.Token[:0]
+	case client.GetAccessTokenFormat() == formatOpaque:
 		out.Token, err = p.cfg.Opaque.AppendToken(ctx, out.Token[:0], v, tenant, client, &x.claims)
-	} else {
+	default:
 		out.Token, err = p.cfg.Minter.AppendJWT(ctx, out.Token[:0], v, &x.claims)
 	}
-	if err == nil && d.Authorization != nil {
+	if err == nil && d.Authorization != nil && d.Only != FrontToken {
 		err = p.idToken(ctx, v, tenant, client, x, out)
 	}
 	if err != nil {

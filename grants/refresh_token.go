@@ -73,6 +73,9 @@ func (g refreshToken) Authorize(_ context.Context, in *Input, out *Decision) err
 	if out.Audience, err = ofGrant(in, a.GetResources()); err != nil {
 		return err
 	}
+	if out.Details, err = ofDetails(in, a.GetDetails()); err != nil {
+		return err
+	}
 	out.Authorization = proto.CloneOf(a)
 	out.Subject, out.Grant, out.Root, out.Offline = a.GetSubject(), f.GetId(), a.GetRoot(), f.GetOffline()
 	out.Rotated = &rotation{f, token, hash}

@@ -119,10 +119,14 @@ func sameJSON(a, b []byte) bool {
 
 // strictJSON tells whether text is one JSON value of limited depth in which no object
 // has a name twice.
-func strictJSON(text []byte) bool {
+func strictJSON(text []byte) bool { return StrictJSON(text, maxClaimsDepth) }
+
+// StrictJSON tells one JSON value of at most so many levels, in which no object has a
+// name twice or more than a hundred.
+func StrictJSON(text []byte, depth int) bool {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	if !strictValue(d, maxClaimsDepth) {
+	if !utf8.Valid(text) || !strictValue(d, depth) {
 		return false
 	}
 	_, err := d.Token()

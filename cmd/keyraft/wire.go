@@ -179,6 +179,7 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	engine, err := authorize.New(authorize.Config{
 		Propose: s.propose, View: s.view, Keys: r.signing, Boxes: codes, Now: time.Now, Absent: absent, Subjects: subjects,
+		Minter: minter, Pipeline: pipeline, ClientKeys: authenticator.KeySet,
 	})
 	if err != nil {
 		return nil, err

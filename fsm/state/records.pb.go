@@ -297,6 +297,7 @@ type TenantSettings struct {
 	RefuseUnknownScopes  bool                   `protobuf:"varint,11,opt,name=refuse_unknown_scopes,json=refuseUnknownScopes,proto3" json:"refuse_unknown_scopes,omitempty"` // a user's grant gives only what is registered or matches a pattern
 	AllowNeverExpires    bool                   `protobuf:"varint,12,opt,name=allow_never_expires,json=allowNeverExpires,proto3" json:"allow_never_expires,omitempty"`       // refresh tokens without an end; only an operator sets it
 	AccessTokenClaims    []*ClaimRule           `protobuf:"bytes,13,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
+	DetailsTypes         []string               `protobuf:"bytes,14,rep,name=details_types,json=detailsTypes,proto3" json:"details_types,omitempty"` // of authorization_details (RFC 9396) that the tenant's resources know
 	Registration         *RegistrationPolicy    `protobuf:"bytes,30,opt,name=registration,proto3" json:"registration,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -419,6 +420,13 @@ func (x *TenantSettings) GetAllowNeverExpires() bool {
 func (x *TenantSettings) GetAccessTokenClaims() []*ClaimRule {
 	if x != nil {
 		return x.AccessTokenClaims
+	}
+	return nil
+}
+
+func (x *TenantSettings) GetDetailsTypes() []string {
+	if x != nil {
+		return x.DetailsTypes
 	}
 	return nil
 }
@@ -2311,7 +2319,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"grantTypes\x12\x16\n" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x1f\n" +
 	"\vmax_clients\x18\x03 \x01(\x04R\n" +
-	"maxClients\"\xca\x05\n" +
+	"maxClients\"\xef\x05\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +
 	"signingAlg\x122\n" +
@@ -2328,7 +2336,8 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	" \x03(\tR\rscopePatterns\x122\n" +
 	"\x15refuse_unknown_scopes\x18\v \x01(\bR\x13refuseUnknownScopes\x12.\n" +
 	"\x13allow_never_expires\x18\f \x01(\bR\x11allowNeverExpires\x12K\n" +
-	"\x13access_token_claims\x18\r \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaims\x12H\n" +
+	"\x13access_token_claims\x18\r \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaims\x12#\n" +
+	"\rdetails_types\x18\x0e \x03(\tR\fdetailsTypes\x12H\n" +
 	"\fregistration\x18\x1e \x01(\v2$.keyraft.state.v1.RegistrationPolicyR\fregistrationB\x10\n" +
 	"\x0e_refresh_grace\"9\n" +
 	"\tClaimRule\x12\x14\n" +

@@ -10,7 +10,7 @@
 // only the person at the browser. Units: instants are seconds. An Engine is safe for
 // concurrent use.
 //
-// Sources: RFC 6749, 7636, 8252, 8707, 9126, 9207, 9449 §10, 9700; OpenID Connect Core;
+// Sources: RFC 6749, 7636, 8252, 8707, 9101, 9126, 9207, 9396, 9449 §10, 9700; JARM; OpenID Connect Core;
 // OAuth 2.0 Multiple Response Types; Form Post Response Mode.
 package authorize
 
@@ -22,8 +22,10 @@ import (
 	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 // Config has no optional fields.
@@ -35,6 +37,11 @@ type Config struct {
 	Now      func() time.Time
 	Absent   func(error) bool
 	Subjects *tokens.Subjects
+	Minter   *tokens.Minter
+	// Pipeline gives the tokens of the response types that have some.
+	Pipeline *grants.Pipeline
+	// ClientKeys are the client's own keys, of its jwks.
+	ClientKeys func(*state.Client) (*verify.KeySet, error)
 }
 
 // Engine is the authorization endpoint's rule.
@@ -42,8 +49,8 @@ type Engine struct{ cfg Config }
 
 // New checks the configuration.
 func New(cfg Config) (*Engine, error) {
-	if cfg.Propose == nil || cfg.View == nil || cfg.Keys == nil || cfg.Boxes == nil || cfg.Now == nil || cfg.Absent == nil || cfg.Subjects == nil {
-		return nil, errors.New("authorize: Config needs Propose, View, Keys, Boxes, Now, Absent and Subjects")
+	if cfg.Propose == nil || cfg.View == nil || cfg.Keys == nil || cfg.Boxes == nil || cfg.Now == nil || cfg.Absent == nil || cfg.Subjects == nil || cfg.Minter == nil || cfg.Pipeline == nil || cfg.ClientKeys == nil {
+		return nil, errors.New("authorize: every member of Config is needed")
 	}
 	return &Engine{cfg}, nil
 }

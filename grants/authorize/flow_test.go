@@ -36,10 +36,11 @@ func challenge() string {
 // and two public clients.
 type world struct {
 	*testnode.Node
-	t        testing.TB
-	engine   *authorize.Engine
-	pipeline *grants.Pipeline
-	who      authorize.Present
+	t          testing.TB
+	engine     *authorize.Engine
+	engineKeys *tokens.SigningKeys
+	pipeline   *grants.Pipeline
+	who        authorize.Present
 }
 
 func newWorld(t testing.TB) *world {
@@ -48,6 +49,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{Node: n, t: t}
 	absent := func(err error) bool { return errors.Is(err, storage.ErrNotFound) }
 	shared, signing := tokens.NewClusterKeys(n.Ring), tokens.NewSigningKeys(n.Ring)
+	w.engineKeys = signing
 	boxes := tokens.NewBoxes(shared, tokens.KeyCode)
 	minter, err1 := tokens.NewMinter(signing, "n1")
 	opaque, err2 := tokens.NewOpaque(minter, shared, n.Propose)
@@ -68,13 +70,16 @@ func newWorld(t testing.TB) *world {
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	w.engine, err1 = authorize.New(authorize.Config{Propose: n.Propose, View: n.View, Keys: signing, Boxes: boxes, Now: n.Now, Absent: absent, Subjects: subjects})
 	w.pipeline, err2 = grants.New(grants.Config{
 		Clients: auth, Keys: signing, Minter: minter, Opaque: opaque, View: n.View, Now: n.Now, Propose: n.Propose,
 		Refresh: tokens.NewRefreshTokens(shared), Boxes: boxes, Absent: absent, Proofs: proofs, TokenPath: "/oauth2/token",
 	})
-	if err := errors.Join(err1, err2); err != nil {
-		t.Fatal(err)
+	if err2 != nil {
+		t.Fatal(err2)
+	}
+	w.engine, err1 = authorize.New(authorize.Config{Propose: n.Propose, View: n.View, Keys: signing, Boxes: boxes, Now: n.Now, Absent: absent, Subjects: subjects, Minter: minter, Pipeline: w.pipeline, ClientKeys: auth.KeySet})
+	if err1 != nil {
+		t.Fatal(err1)
 	}
 	for _, alg := range []string{"ES256", "RS256"} {
 		row, err := tokens.NewSigningKey(n.Ring, "default", alg)

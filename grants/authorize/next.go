@@ -2,8 +2,10 @@ package authorize
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -117,7 +119,13 @@ func (e *Engine) consent(v *state.View, client *state.Client, r *state.Authoriza
 	if slices.Contains(r.GetPrompt(), "consent") {
 		return true, nil
 	}
-	if client.GetSkipConsent() || r.GetScope() == "" { // without openid no claim is told
+	if client.GetSkipConsent() {
+		return false, nil
+	}
+	if len(r.GetDetails()) > 0 { // each is another (RFC 9396 §11.2)
+		return true, nil
+	}
+	if r.GetScope() == "" { // without openid no claim is told
 		return false, nil
 	}
 	c, err := v.Consent(r.GetTenant(), who.User.GetId(), client.GetId())
@@ -170,24 +178,59 @@ func (e *Engine) Finish(ctx context.Context, v *state.View, r *state.Authorizati
 	if err != nil {
 		return nil, err
 	}
-	id := tokens.NewGrantID()
-	code := &state.AuthorizationCode{
-		Id: id, ExpiresAt: e.now(v) + grants.CodeLifetime, ClientCreatedAt: client.GetCreatedAt(), Epoch: v.Epoch(), Challenge: r.GetChallenge(),
-		Offline: slices.Contains(strings.Fields(r.GetScope()), "offline_access"),
-		Authorization: &state.Authorization{
-			Tenant: r.GetTenant(), ClientId: r.GetClientId(), User: who.User.GetId(), Subject: sub, Sector: sector,
-			Session: who.Session.GetId(), AuthTime: who.Session.GetAuthTime(), Acr: who.Session.GetAcr(), Amr: who.Session.GetAmr(),
-			Scope: r.GetScope(), Resources: r.GetResources(), Nonce: r.GetNonce(), Claims: r.GetClaims(), Jkt: r.GetJkt(), Grant: id,
-		},
+	params, err := e.give(ctx, v, r, client, &state.Authorization{
+		Tenant: r.GetTenant(), ClientId: r.GetClientId(), User: who.User.GetId(), Subject: sub, Sector: sector,
+		Session: who.Session.GetId(), AuthTime: who.Session.GetAuthTime(), Acr: who.Session.GetAcr(), Amr: who.Session.GetAmr(),
+		Scope: r.GetScope(), Resources: r.GetResources(), Nonce: r.GetNonce(), Claims: r.GetClaims(), Details: r.GetDetails(), Jkt: r.GetJkt(),
+	})
+	var refusal *oauth.Error
+	if errors.As(err, &refusal) {
+		return nil, &Failure{Err: refusal, Request: r}
 	}
-	if r.GetRedirectUriGiven() {
-		code.RedirectUri = r.GetRedirectUri()
-	}
-	sealed, err := grants.SealCode(e.cfg.Boxes, v, code)
 	if err != nil {
 		return nil, err
 	}
-	return e.answer(v, r, [2]string{"code", sealed})
+	return e.answer(ctx, v, r, params...)
+}
+
+// give makes what the response type asks for. The code and the tokens beside it are two
+// grants: who holds one can't end the other.
+func (e *Engine) give(ctx context.Context, v *state.View, r *state.AuthorizationRequest, client *state.Client, a *state.Authorization) ([][2]string, error) {
+	var params [][2]string
+	code := ""
+	if gives(r, "code") {
+		own := proto.CloneOf(a)
+		own.Grant = tokens.NewGrantID()
+		c := &state.AuthorizationCode{
+			Id: own.Grant, ExpiresAt: e.now(v) + grants.CodeLifetime, ClientCreatedAt: client.GetCreatedAt(), Epoch: v.Epoch(), Challenge: r.GetChallenge(),
+			Offline: slices.Contains(strings.Fields(r.GetScope()), "offline_access"), Authorization: own,
+		}
+		if r.GetRedirectUriGiven() {
+			c.RedirectUri = r.GetRedirectUri()
+		}
+		var err error
+		if code, err = grants.SealCode(e.cfg.Boxes, v, c); err != nil {
+			return nil, err
+		}
+		params = append(params, [2]string{"code", code})
+	}
+	only := map[[2]bool]grants.Front{{true, false}: grants.FrontToken, {false, true}: grants.FrontID, {true, true}: grants.FrontBoth}[[2]bool{gives(r, "token"), gives(r, "id_token")}]
+	if only == 0 {
+		return params, nil
+	}
+	a.Grant, a.Jkt = tokens.NewGrantID(), ""
+	out := &grants.Answer{}
+	if err := e.cfg.Pipeline.Implicit(ctx, v, a, only, code, r.GetState(), out); err != nil {
+		return nil, err
+	}
+	if only != grants.FrontID {
+		params = append(params, [2]string{"access_token", string(out.Token)}, [2]string{"token_type", "Bearer"},
+			[2]string{"expires_in", strconv.FormatInt(out.ExpiresIn, 10)}, [2]string{"scope", out.Scope})
+	}
+	if only != grants.FrontToken {
+		params = append(params, [2]string{"id_token", string(out.ID)})
+	}
+	return params, nil
 }
 
 // consume uses a pushed request up.

@@ -29,13 +29,37 @@ const (
 	modeQuery    = "query"
 	modeFragment = "fragment"
 	modeFormPost = "form_post"
+	signedSuffix = ".jwt" // JARM §2.3
 )
 
 // Modes are the response modes that are served.
-func Modes() []string { return []string{modeQuery, modeFragment, modeFormPost} }
+func Modes() []string {
+	return []string{modeQuery, modeFragment, modeFormPost, "jwt", modeQuery + signedSuffix, modeFragment + signedSuffix, modeFormPost + signedSuffix}
+}
 
-// ResponseTypes are the response types that are served.
-func ResponseTypes() []string { return []string{"code"} }
+// known tells a whole name of a response mode; jwt alone is short for another.
+func known(mode string) bool { return mode != "jwt" && slices.Contains(Modes(), mode) }
+
+// ResponseTypes are the response types that a tenant serves: those that give tokens in the
+// browser's address only where it allows the grant type implicit.
+func ResponseTypes(tenant *state.Tenant) []string {
+	var types []string
+	if grants.Allows(tenant, oauth.GrantAuthorizationCode) {
+		types = append(types, "code")
+	}
+	if grants.Allows(tenant, oauth.GrantImplicit) {
+		types = append(types, "id_token", "id_token token")
+		if len(types) == 3 {
+			types = append(types, "code id_token", "code token", "code id_token token")
+		}
+	}
+	return types
+}
+
+// gives tells a word of a response type.
+func gives(r *state.AuthorizationRequest, word string) bool {
+	return slices.Contains(strings.Fields(r.GetResponseType()), word)
+}
 
 // Prompts are the values of prompt that are served.
 func Prompts() []string { return []string{"none", "login", "consent", "select_account"} }
@@ -57,6 +81,9 @@ func (e *Engine) Parse(ctx context.Context, v *state.View, tenant string, form F
 		return nil, &Failure{Err: oauth.InvalidRequest.With("there is no such client here, or it is disabled")}
 	}
 	if uri := form.Get("request_uri"); uri != "" {
+		if form.Get("request") != "" {
+			return nil, &Failure{Err: oauth.InvalidRequest.With("request and request_uri exclude each other (RFC 9101 §5)")}
+		}
 		return e.pushed(v, client, uri)
 	}
 	if client.GetRequirePar() {
@@ -82,11 +109,20 @@ func (e *Engine) Push(v *state.View, client *state.Client, form Form) (*state.Au
 	return r, err
 }
 
-func (e *Engine) parse(v *state.View, tenant *state.Tenant, client *state.Client, form Form) (*state.AuthorizationRequest, error) {
-	r := &state.AuthorizationRequest{
-		Tenant: tenant.GetId(), ClientId: client.GetId(), ClientCreatedAt: client.GetCreatedAt(), Epoch: v.Epoch(),
+// begin is a request of a client that has asked nothing yet.
+func (e *Engine) begin(v *state.View, tenant string, client *state.Client) *state.AuthorizationRequest {
+	return &state.AuthorizationRequest{
+		Tenant: tenant, ClientId: client.GetId(), ClientCreatedAt: client.GetCreatedAt(), Epoch: v.Epoch(),
 		StartedAt: e.now(v), Id: tokens.NewGrantID(), ResponseMode: modeQuery, MaxAge: -1,
 	}
+}
+
+func (e *Engine) parse(v *state.View, tenant *state.Tenant, client *state.Client, form Form) (*state.AuthorizationRequest, error) {
+	form, err := e.object(v, client, form)
+	if err != nil {
+		return nil, err
+	}
+	r := e.begin(v, tenant.GetId(), client)
 	if refusal := redirect(r, client, form); refusal != nil {
 		return nil, &Failure{Err: refusal}
 	}
@@ -110,8 +146,12 @@ func (e *Engine) parse(v *state.View, tenant *state.Tenant, client *state.Client
 		if err != nil {
 			return nil, err
 		}
+		// A hint that can't be believed says nothing (AUT-14).
 		if !ok || said.ClientID != client.GetId() {
-			return nil, &Failure{Err: oauth.InvalidRequest.With("id_token_hint is no ID token that this client got here"), Request: r}
+			if slices.Contains(r.Prompt, "none") {
+				return nil, &Failure{Err: oauth.LoginRequired.With("id_token_hint is no ID token that this client got here"), Request: r}
+			}
+			return r, nil
 		}
 		if r.HintSubject != "" && r.HintSubject != said.Subject {
 			return nil, &Failure{Err: oauth.LoginRequired.With("claims and id_token_hint name two users"), Request: r}
@@ -141,30 +181,55 @@ func response(r *state.AuthorizationRequest, tenant *state.Tenant, client *state
 	if len(form.Get("state")) > maxState {
 		return oauth.InvalidRequest.Withf("state is longer than %d bytes", maxState)
 	}
-	switch mode := form.Get("response_mode"); mode {
-	case "":
-	case modeQuery, modeFragment, modeFormPost:
-		r.ResponseMode = mode
-	default:
-		return oauth.InvalidRequest.With("response_mode must be query, fragment or form_post")
+	r.ResponseType = form.Get("response_type")
+	front := gives(r, "token") || gives(r, "id_token")
+	if front {
+		r.ResponseMode = modeFragment
 	}
-	if r.ResponseMode == modeFormPost && !strings.HasPrefix(r.RedirectUri, "https://") && !strings.HasPrefix(r.RedirectUri, "http://") {
-		r.ResponseMode = modeQuery // so that the refusal arrives
-		return oauth.InvalidRequest.With("response_mode=form_post needs a redirect URI of the web; an application's own scheme takes query or fragment")
-	}
-	switch r.ResponseType = form.Get("response_type"); r.ResponseType {
-	case "code":
-	case "":
-		return oauth.InvalidRequest.With("response_type is missing")
-	default:
-		return oauth.UnsupportedResponseType.With("only response_type=code is served")
-	}
-	if refusal := refusalOf(grants.Gate(tenant, client, oauth.GrantAuthorizationCode)); refusal != nil {
+	if refusal := mode(r, form.Get("response_mode"), front); refusal != nil {
 		return refusal
 	}
-	if form.Get("request") != "" {
-		return oauth.RequestNotSupported.With("request objects are not served; push the request instead (RFC 9126)")
+	if r.ResponseType == "" {
+		return oauth.InvalidRequest.With("response_type is missing")
 	}
+	if !slices.Contains(ResponseTypes(tenant), r.ResponseType) {
+		return oauth.UnsupportedResponseType.Withf("response_type must be one of: %s", strings.Join(ResponseTypes(tenant), ", "))
+	}
+	if registered := client.GetResponseTypes(); !slices.Contains(registered, r.ResponseType) && (len(registered) > 0 || r.ResponseType != "code") {
+		return oauth.UnauthorizedClient.With("the client is not registered for this response_type")
+	}
+	for _, needed := range [...]struct {
+		word  bool
+		grant oauth.GrantType
+	}{{gives(r, "code"), oauth.GrantAuthorizationCode}, {front, oauth.GrantImplicit}} {
+		if refusal := refusalOf(grants.Gate(tenant, client, needed.grant)); needed.word && refusal != nil {
+			return refusal
+		}
+	}
+	if gives(r, "id_token") && (form.Get("nonce") == "" || !slices.Contains(strings.Fields(form.Get("scope")), "openid")) {
+		return oauth.InvalidRequest.With("a response_type with id_token needs nonce and the scope openid (OpenID Connect Core §3.2.2.1)")
+	}
+	return nil
+}
+
+// mode finds how the client is answered. A refusal is sent in the mode that is the
+// default then, so that it arrives.
+func mode(r *state.AuthorizationRequest, asked string, front bool) *oauth.Error {
+	usual := r.ResponseMode
+	switch {
+	case asked == "":
+		return nil
+	case asked == "jwt":
+		r.ResponseMode = usual + signedSuffix
+		return nil
+	case !known(asked):
+		return oauth.InvalidRequest.Withf("response_mode must be one of: %s", strings.Join(Modes(), ", "))
+	case front && strings.HasPrefix(asked, modeQuery):
+		return oauth.InvalidRequest.With("a response_type with a token is not answered in the query, which servers log")
+	case strings.HasPrefix(asked, modeFormPost) && !strings.HasPrefix(r.RedirectUri, "https://") && !strings.HasPrefix(r.RedirectUri, "http://"):
+		return oauth.InvalidRequest.With("response_mode=form_post needs a redirect URI of the web; an application's own scheme takes query or fragment")
+	}
+	r.ResponseMode = asked
 	return nil
 }
 
@@ -267,10 +332,12 @@ func texts(r *state.AuthorizationRequest, _ *state.Tenant, _ *state.Client, form
 }
 
 // objects reads the parameters that are JSON.
-func objects(r *state.AuthorizationRequest, _ *state.Tenant, _ *state.Client, form Form) *oauth.Error {
-	if form.Get("authorization_details") != "" {
-		return oauth.InvalidAuthorizationDetails.With("no type of authorization_details is served here")
+func objects(r *state.AuthorizationRequest, tenant *state.Tenant, client *state.Client, form Form) *oauth.Error {
+	details, err := grants.Details(tenant, client, form.Get("authorization_details"))
+	if err != nil {
+		return refusalOf(err)
 	}
+	r.Details = details
 	request, err := identity.ParseClaimsRequest([]byte(form.Get("claims")))
 	if err != nil {
 		return oauth.InvalidRequest.With(err.Error())

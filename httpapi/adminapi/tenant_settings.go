@@ -50,6 +50,10 @@ func settings() map[string]set {
 			s.AccessTokenClaims = clients.ClaimRulesTo(rules)
 			return clients.CheckClaims(rules)
 		},
+		"authorization_details_types": plain(func(s *state.TenantSettings, types []string) error {
+			s.DetailsTypes = types
+			return clients.CheckDetailsTypes(types)
+		}),
 		"grant_types": plain(func(s *state.TenantSettings, types []string) error {
 			s.GrantTypes = types
 			return checkGrantTypes(types)
@@ -213,6 +217,7 @@ type settingsLine struct {
 	AllowNeverExpires    bool     `json:"allow_never_expires"`
 	ScopePatterns        []string `json:"scope_patterns,omitempty"`
 	GrantTypes           []string `json:"grant_types,omitempty"`
+	DetailsTypes         []string `json:"authorization_details_types,omitempty"`
 
 	AccessTokenClaims []clients.ClaimRule `json:"access_token_claims,omitempty"`
 }
@@ -222,7 +227,7 @@ func settingsOf(s *state.TenantSettings) settingsLine {
 		AccessTokenLifetime: s.GetAccessTokenLifetime(), RefreshTokenLifetime: s.GetRefreshTokenLifetime(),
 		RefreshIdleLifetime: s.GetRefreshIdleLifetime(), IDTokenLifetime: s.GetIdTokenLifetime(),
 		NarrowScopes: s.GetNarrowScopes(), RefuseUnknownScopes: s.GetRefuseUnknownScopes(), AllowNeverExpires: s.GetAllowNeverExpires(),
-		ScopePatterns: s.GetScopePatterns(), GrantTypes: s.GetGrantTypes(),
+		ScopePatterns: s.GetScopePatterns(), GrantTypes: s.GetGrantTypes(), DetailsTypes: s.GetDetailsTypes(),
 		AccessTokenClaims: clients.ClaimRulesFrom(s.GetAccessTokenClaims()),
 	}
 	if s != nil {

@@ -1,6 +1,11 @@
 package oauthapi
 
-import "github.com/keyraft/keyraft/grants/authorize"
+import (
+	"github.com/keyraft/keyraft/clients"
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/grants/authorize"
+	"github.com/keyraft/keyraft/tokens"
+)
 
 // PagesMetadata says where a browser is sent to, as paths below a tenant's issuer, and
 // the languages that it is spoken to in.
@@ -12,25 +17,30 @@ type PagesMetadata struct {
 // authorizeMetadata are the members of discovery about authorization requests: RFC 8414
 // §2, RFC 9126 §5, RFC 9207 §3, OpenID Connect Discovery §3, RP-Initiated Logout §2.1.
 type authorizeMetadata struct {
-	Authorize      string   `json:"authorization_endpoint"`
-	PAR            string   `json:"pushed_authorization_request_endpoint"`
-	RequirePAR     bool     `json:"require_pushed_authorization_requests"` // a client may be registered for it
-	EndSession     string   `json:"end_session_endpoint"`
-	ResponseTypes  []string `json:"response_types_supported"`
-	ResponseModes  []string `json:"response_modes_supported"`
-	Challenges     []string `json:"code_challenge_methods_supported"`
-	IssuerAnswered bool     `json:"authorization_response_iss_parameter_supported"`
-	Prompts        []string `json:"prompt_values_supported"`
-	Classes        []string `json:"acr_values_supported"`
-	ClaimTypes     []string `json:"claim_types_supported"`
-	Locales        []string `json:"ui_locales_supported"`
-	RequestObjects bool     `json:"request_parameter_supported"`
+	Authorize         string   `json:"authorization_endpoint"`
+	PAR               string   `json:"pushed_authorization_request_endpoint"`
+	RequirePAR        bool     `json:"require_pushed_authorization_requests"` // a client may be registered for it
+	EndSession        string   `json:"end_session_endpoint"`
+	ResponseTypes     []string `json:"response_types_supported"`
+	ResponseModes     []string `json:"response_modes_supported"`
+	Challenges        []string `json:"code_challenge_methods_supported"`
+	IssuerAnswered    bool     `json:"authorization_response_iss_parameter_supported"`
+	Prompts           []string `json:"prompt_values_supported"`
+	Classes           []string `json:"acr_values_supported"`
+	ClaimTypes        []string `json:"claim_types_supported"`
+	Locales           []string `json:"ui_locales_supported"`
+	RequestObjects    bool     `json:"request_parameter_supported"`
+	RequestObjectAlgs []string `json:"request_object_signing_alg_values_supported"`
+	AnswerAlgs        []string `json:"authorization_signing_alg_values_supported"`
+	DetailsTypes      []string `json:"authorization_details_types_supported,omitempty"`
 }
 
-func newAuthorizeMetadata(issuer string, p PagesMetadata) authorizeMetadata {
+func newAuthorizeMetadata(issuer string, tenant *state.Tenant, p PagesMetadata) authorizeMetadata {
 	return authorizeMetadata{
 		Authorize: issuer + p.AuthorizePath, PAR: issuer + PARPath, EndSession: issuer + p.LogoutPath,
-		ResponseTypes: authorize.ResponseTypes(), ResponseModes: authorize.Modes(), Challenges: []string{"S256"}, IssuerAnswered: true,
+		ResponseTypes: authorize.ResponseTypes(tenant), RequestObjects: true, RequestObjectAlgs: clients.AssertionAlgs(), AnswerAlgs: tokens.Algs(),
+		DetailsTypes:  tenant.GetSettings().GetDetailsTypes(),
+		ResponseModes: authorize.Modes(), Challenges: []string{"S256"}, IssuerAnswered: true,
 		Prompts: authorize.Prompts(), Classes: []string{authorize.ACRPassword, authorize.ACRFactors}, ClaimTypes: []string{"normal"}, Locales: p.Locales,
 	}
 }

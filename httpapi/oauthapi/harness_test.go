@@ -110,6 +110,7 @@ func build(t testing.TB, w *world) *node {
 	}
 	engine, err := authorize.New(authorize.Config{
 		Propose: n.Propose, View: w.View, Keys: n.keys, Boxes: tokens.NewBoxes(shared, tokens.KeyCode), Now: w.now, Absent: absent, Subjects: subjects,
+		Minter: minter, Pipeline: n.pipeline, ClientKeys: auth.KeySet,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens"
@@ -114,6 +115,8 @@ func (p *published) metadata(c *fasthttp.RequestCtx, v *state.View) error {
 			proved = append(proved, m)
 		}
 	}
+	t, _ := v.Tenant(tenant)
+	allowed := slices.DeleteFunc(append(slices.Clone(p.grants), oauth.GrantImplicit), func(g oauth.GrantType) bool { return !grants.Allows(t, g) })
 	registration := ""
 	if p.registers {
 		registration = issuer + RegisterPath
@@ -121,13 +124,13 @@ func (p *published) metadata(c *fasthttp.RequestCtx, v *state.View) error {
 	c.Response.Header.Set(fasthttp.HeaderCacheControl, p.cache)
 	return httpapi.JSON(c, fasthttp.StatusOK, &metadata{
 		Registration: registration, Issuer: issuer, Token: issuer + TokenPath, Introspect: issuer + IntrospectPath, Revoke: issuer + RevokePath, JWKS: issuer + JWKSPath,
-		Grants:  p.grants,
+		Grants:  allowed,
 		Methods: methods, AssertionAlgs: algs,
 		IntrospectMethods: append(proved, "Bearer"), IntrospectAlgs: algs,
 		RevokeMethods: methods, RevokeAlgs: algs,
 		SubjectTypes: []string{"public", tokens.SubjectPairwise}, IDTokenAlgs: tokens.Algs(), DPoPAlgs: verify.ProofAlgs(), CertificateBound: p.certs,
-		openIDMetadata:     newOpenIDMetadata(issuer, p.grants),
-		authorizeMetadata:  newAuthorizeMetadata(issuer, p.pages),
+		openIDMetadata:     newOpenIDMetadata(issuer, allowed),
+		authorizeMetadata:  newAuthorizeMetadata(issuer, t, p.pages),
 		AccessTokenFormats: []string{"jwt", "opaque"},
 	})
 }

@@ -104,6 +104,9 @@ func appendAnswer(dst []byte, a *grants.Answer) []byte {
 	if a.IssuedTokenType != "" {
 		dst = append(append(append(dst, `,"issued_token_type":"`...), a.IssuedTokenType...), '"')
 	}
+	if len(a.Details) > 0 {
+		dst = append(append(dst, `,"authorization_details":`...), a.Details...)
+	}
 	if a.Scope != "" {
 		dst = append(append(append(dst, `,"scope":"`...), a.Scope...), '"')
 	}

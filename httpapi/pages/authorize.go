@@ -1,6 +1,8 @@
 package pages
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"strings"
 
@@ -58,10 +60,27 @@ func (x *visit) next(r *state.AuthorizationRequest, who authorize.Present, wrong
 		return x.page(fasthttp.StatusOK, "consent", origin(r.GetRedirectUri()), &consentPage{
 			Action: x.below(consentPath), Flow: flow, Client: clientName(client), Unapproved: client.GetSelfRegistered(),
 			User: who.User.GetUsername(), Scopes: x.scopes(r.GetScope()), Claims: authorize.Claims(x.view, r, who.User), Resources: r.GetResources(),
-			Where: origin(r.GetRedirectUri()),
+			Details: details(r.GetDetails()), Where: origin(r.GetRedirectUri()),
 		})
 	}
 	return &authorize.Failure{Err: oauth.AccessDenied.With("a second factor is needed, and this user has none yet; ask an administrator"), Request: r}
+}
+
+// details are the objects of authorization_details, each spread over lines: what their
+// members mean is the resource's, so the user is shown all of it (RFC 9396 §11.2).
+func details(list []byte) []string {
+	var objects []json.RawMessage
+	if json.Unmarshal(list, &objects) != nil { // there are none
+		return nil
+	}
+	var out []string
+	for _, o := range objects {
+		var spread bytes.Buffer
+		if json.Indent(&spread, o, "", "  ") == nil {
+			out = append(out, spread.String())
+		}
+	}
+	return out
 }
 
 func clientName(c *state.Client) string {

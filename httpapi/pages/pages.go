@@ -166,7 +166,7 @@ func (x *visit) fail(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &failure) && failure.Request != nil:
-		answer, err := x.p.Engine.Refuse(x.view, failure.Request, failure.Err)
+		answer, err := x.p.Engine.Refuse(x.ctx, x.view, failure.Request, failure.Err)
 		if err != nil {
 			return err
 		}

@@ -32,6 +32,7 @@ type (
 		Unapproved                        bool
 		Scopes                            []scope
 		Claims, Resources                 []string
+		Details                           []string // of authorization_details, each as JSON with a line a member
 	}
 	logoutPage struct{ Action, Browser, Back, Hint, ClientID, State string }
 	formPost   struct {

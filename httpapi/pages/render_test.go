@@ -15,7 +15,7 @@ func models() map[string]any {
 	const hostile = `"><script>alert(1)</script>`
 	return map[string]any{
 		"login":      &loginPage{Action: "/login", Flow: "f", Client: hostile, Hint: hostile, Wrong: "login.wrong"},
-		"consent":    &consentPage{Action: "/consent", Flow: "f", Client: hostile, User: hostile, Where: "https://app.example", Unapproved: true, Claims: []string{hostile}, Scopes: []scope{{"openid", "x"}, {hostile, ""}}, Resources: []string{hostile}},
+		"consent":    &consentPage{Action: "/consent", Flow: "f", Client: hostile, User: hostile, Where: "https://app.example", Unapproved: true, Claims: []string{hostile}, Details: []string{hostile}, Scopes: []scope{{"openid", "x"}, {hostile, ""}}, Resources: []string{hostile}},
 		"logout":     &logoutPage{Action: "/oauth2/logout", Browser: "b", Back: hostile, Hint: hostile, ClientID: hostile, State: hostile},
 		"logged_out": &errorPage{},
 		"error":      &errorPage{Detail: hostile, Code: "invalid_request"},

@@ -41,12 +41,13 @@ const (
 	InvalidSoftwareStatement    Code = "invalid_software_statement"    // RFC 7591 §3.2.2
 	UnapprovedSoftwareStatement Code = "unapproved_software_statement" // RFC 7591 §3.2.2
 
-	LoginRequired       Code = "login_required"       // OpenID Connect Core §3.1.2.6
-	InteractionRequired Code = "interaction_required" // OpenID Connect Core §3.1.2.6
-	ConsentRequired     Code = "consent_required"     // OpenID Connect Core §3.1.2.6
-	InvalidRequestURI   Code = "invalid_request_uri"  // OpenID Connect Core §3.1.2.6
-	InvalidRequestObj   Code = "invalid_request_object"
-	RequestNotSupported Code = "request_not_supported" // OpenID Connect Core §3.1.2.6
+	LoginRequired        Code = "login_required"       // OpenID Connect Core §3.1.2.6
+	InteractionRequired  Code = "interaction_required" // OpenID Connect Core §3.1.2.6
+	ConsentRequired      Code = "consent_required"     // OpenID Connect Core §3.1.2.6
+	InvalidRequestURI    Code = "invalid_request_uri"  // OpenID Connect Core §3.1.2.6
+	InvalidRequestObj    Code = "invalid_request_object"
+	InvalidRequestObject Code = "invalid_request_object" // RFC 9101 §6, OpenID Connect Core §3.1.2.6
+	RequestNotSupported  Code = "request_not_supported"  // OpenID Connect Core §3.1.2.6
 
 	// OutcomeUnknown is our own: the write was proposed, and whether it was
 	// committed could not be learned in time. Ask again with the same
