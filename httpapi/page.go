@@ -3,6 +3,7 @@ package httpapi
 import (
 	"html"
 	"strconv"
+	"strings"
 
 	"github.com/valyala/fasthttp"
 )
@@ -22,6 +23,12 @@ func PageHeaders(h *fasthttp.ResponseHeader, formAction string) {
 	// With no-referrer a browser sends its own forms with "Origin: null", which is what a
 	// form of a sandboxed page sends; this tells other origins as little.
 	h.Set(fasthttp.HeaderReferrerPolicy, "same-origin")
+}
+
+// AllowFrames lets a page that has PageHeaders frame what is of these origins.
+func AllowFrames(h *fasthttp.ResponseHeader, origins []string) {
+	policy := string(h.Peek("Content-Security-Policy"))
+	h.Set("Content-Security-Policy", policy+"; frame-src "+strings.Join(origins, " "))
 }
 
 // writePage tells a person at a browser what the server itself refuses. What a page's own

@@ -14,7 +14,7 @@ import (
 	"github.com/keyraft/keyraft/internal/oauth"
 )
 
-// SessionsConfig has no optional fields but the lives.
+// SessionsConfig has no optional fields but Ended and the lives.
 type SessionsConfig struct {
 	Propose command.Propose
 	View    func(ctx context.Context, f state.Freshness) (*state.View, error)
@@ -25,6 +25,10 @@ type SessionsConfig struct {
 	Open func(v *state.View, label, value string) (plain []byte, ok bool, err error)
 	// Hashes are the keyed hashes of a generated secret, the newest key's first.
 	Hashes func(v *state.View, secret []byte) ([][32]byte, error)
+
+	// Ended, when set, is told of a session that was ended and of the clients that got
+	// something in it.
+	Ended func(v *state.View, s *state.Session, clients []string)
 
 	Lifetime time.Duration // of a session, however busy; 0: 12 hours
 	Idle     time.Duration // that it may rest; 0: 2 hours
@@ -162,9 +166,34 @@ func (s *Sessions) holds(v *state.View, row *state.Session, secret []byte) (bool
 // maxEnds bounds how often one command's share of a session's end is asked for.
 const maxEnds = 256
 
+// maxClients bounds the clients of one session that are told of its end.
+const maxClients = 256
+
 // End ends a session and the refresh families that live by it. One that has ended
 // already is no error.
 func (s *Sessions) End(ctx context.Context, tenant, sid string) error {
+	v, err := s.cfg.View(ctx, state.Linearizable)
+	if err != nil {
+		return err
+	}
+	session, err := v.Session(tenant, sid)
+	if err != nil && !s.cfg.Absent(err) {
+		return err
+	}
+	clients, err := v.ClientsOfSession(tenant, sid, "", maxClients)
+	if err != nil {
+		return err
+	}
+	if err := s.end(ctx, tenant, sid); err != nil {
+		return err
+	}
+	if s.cfg.Ended != nil && session != nil {
+		s.cfg.Ended(v, session, clients)
+	}
+	return nil
+}
+
+func (s *Sessions) end(ctx context.Context, tenant, sid string) error {
 	for range maxEnds {
 		result, err := s.cfg.Propose(ctx, &command.EndSession{Tenant: tenant, Id: sid})
 		switch {

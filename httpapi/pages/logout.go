@@ -7,6 +7,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/internal/oauth"
 )
 
@@ -29,16 +30,68 @@ func (p *pages) logout(x *visit) error {
 			ClientID: x.form.Get("client_id"), State: x.form.Get("state"),
 		})
 	}
+	var frames []string
 	if s != nil {
+		if frames, err = x.frames(s); err != nil {
+			return err
+		}
 		if err := p.Sessions.End(x.ctx, x.tenant, s.GetId()); err != nil {
 			return err
 		}
 	}
 	x.setCookie(sessionCookie, "")
-	if back == "" {
-		return x.page(fasthttp.StatusOK, "logged_out", "", &errorPage{})
+	if back == "" || len(frames) > 0 {
+		return x.signedOut(back, frames)
 	}
 	x.redirect(back)
+	return nil
+}
+
+// maxFrames bounds the applications that one page tells.
+const maxFrames = 50
+
+// frames are the addresses that tell the session's applications of its end, in frames of
+// the last page (OpenID Connect Front-Channel Logout §3).
+func (x *visit) frames(s *state.Session) ([]string, error) {
+	clients, err := x.view.ClientsOfSession(x.tenant, s.GetId(), "", maxFrames)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := x.p.Keys.Issuer(x.view, x.tenant)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, id := range clients {
+		c, _ := x.view.Client(x.tenant, id)
+		u, err := url.Parse(c.GetFrontchannelLogoutUri())
+		if err != nil || u.Host == "" { // it has none
+			continue
+		}
+		q := u.Query()
+		q.Set("iss", issuer)
+		q.Set("sid", s.GetId())
+		u.RawQuery = q.Encode()
+		out = append(out, u.String())
+	}
+	return out, nil
+}
+
+// signedOut is the last page. It leads back to the client once the frames have been
+// loaded; without script by its link.
+func (x *visit) signedOut(back string, frames []string) error {
+	if err := x.page(fasthttp.StatusOK, "logged_out", "", &loggedOutPage{Back: back, Frames: frames}); err != nil {
+		return err
+	}
+	var origins []string
+	for _, f := range frames {
+		if from := origin(f); !slices.Contains(origins, from) {
+			origins = append(origins, from)
+		}
+	}
+	if len(origins) > 0 {
+		httpapi.AllowFrames(&x.Response.Header, origins)
+	}
 	return nil
 }
 

@@ -39,7 +39,11 @@ type (
 		Action string
 		Params [][2]string
 	}
-	errorPage struct{ Detail, Code string }
+	errorPage     struct{ Detail, Code string }
+	loggedOutPage struct {
+		Back   string
+		Frames []string
+	}
 )
 
 // renderer holds the templates, the catalogues and the assets, all of them embedded.

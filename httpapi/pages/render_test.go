@@ -17,7 +17,7 @@ func models() map[string]any {
 		"login":      &loginPage{Action: "/login", Flow: "f", Client: hostile, Hint: hostile, Wrong: "login.wrong"},
 		"consent":    &consentPage{Action: "/consent", Flow: "f", Client: hostile, User: hostile, Where: "https://app.example", Unapproved: true, Claims: []string{hostile}, Details: []string{hostile}, Scopes: []scope{{"openid", "x"}, {hostile, ""}}, Resources: []string{hostile}},
 		"logout":     &logoutPage{Action: "/oauth2/logout", Browser: "b", Back: hostile, Hint: hostile, ClientID: hostile, State: hostile},
-		"logged_out": &errorPage{},
+		"logged_out": &loggedOutPage{Back: "https://app.example/?" + hostile, Frames: []string{"https://app.example/?" + hostile}},
 		"error":      &errorPage{Detail: hostile, Code: "invalid_request"},
 		"form_post":  &formPost{Action: "https://app.example/cb", Params: [][2]string{{"state", hostile}, {"code", "c"}}},
 	}

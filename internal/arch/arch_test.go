@@ -39,6 +39,7 @@ var rooms = map[string][]string{
 	"clients":              {"tokens/verify", "fsm/state", "fsm/command", "internal/clientcert", "internal/oauth", "internal/seal"},
 	"identity":             {"fsm/state", "fsm/command", "internal/oauth", "internal/seal"},
 	"grants":               {"clients", "identity", "tokens", "tokens/verify", "fsm/state", "fsm/command", "internal/oauth", "internal/seal"},
+	"grants/logout":        {"tokens", "fsm/state"},
 	"grants/authorize":     {"grants", "clients", "identity", "tokens", "tokens/verify", "fsm/state", "fsm/command", "internal/oauth", "internal/seal"},
 	"httpapi":              {"internal/clientcert", "internal/oauth", "fsm/state"},
 	"httpapi/...":          {"httpapi", "grants", "grants/authorize", "clients", "identity", "keymanagers/match", "tokens", "tokens/verify", "fsm/state", "fsm/command", "gateway/wire", "cluster/member", "internal/oauth", "internal/seal"},

@@ -1,0 +1,196 @@
+// Package logout tells applications that a login has ended (OpenID Connect Back-Channel
+// Logout 1.0): each client that got something in the session and has a
+// backchannel_logout_uri is sent a logout token.
+//
+// The session and what lives by it have ended before anybody is told, so nothing depends
+// on the telling: it is tried some times by this node, in the background, and then given
+// up. Notifier is safe for concurrent use.
+package logout
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/tokens"
+)
+
+const (
+	queued   = 4096 // deliveries that wait at once; more are given up
+	workers  = 8    // that are on their way at once
+	patience = 10 * time.Second
+	// lifetime of a logout token, in seconds (§2.4: two minutes at most are advised).
+	lifetime = 120
+	// tokenType keeps a logout token from passing for an ID token (§2.4).
+	tokenType = "logout+jwt"
+	event     = "http://schemas.openid.net/event/backchannel-logout"
+)
+
+// pauses lie before the second and the further tries.
+func pauses() []time.Duration { return []time.Duration{time.Second, 5 * time.Second, 25 * time.Second} }
+
+// Config has no optional fields but Log.
+type Config struct {
+	View     func(ctx context.Context, f state.Freshness) (*state.View, error)
+	Minter   *tokens.Minter
+	Keys     *tokens.SigningKeys
+	Subjects *tokens.Subjects
+	// Post sends a form and tells whether it was taken.
+	Post func(ctx context.Context, url string, form url.Values) error
+	Now  func() time.Time
+	Log  *slog.Logger
+}
+
+// Notifier sends logout tokens.
+type Notifier struct {
+	cfg    Config
+	queue  chan delivery
+	counts [3]atomic.Uint64
+}
+
+// Results of a delivery, for the metric.
+const (
+	delivered = iota
+	failed
+	dropped
+)
+
+// Results names the counts of Counts.
+func Results() [3]string { return [3]string{"delivered", "failed", "dropped"} }
+
+// Counts are the deliveries by result, since the start.
+func (n *Notifier) Counts() (counts [3]uint64) {
+	for i := range n.counts {
+		counts[i] = n.counts[i].Load()
+	}
+	return counts
+}
+
+// delivery is one client of one session that has ended.
+type delivery struct {
+	tenant, client, user, sid string
+}
+
+// New checks its configuration.
+func New(cfg Config) (*Notifier, error) {
+	if cfg.View == nil || cfg.Minter == nil || cfg.Keys == nil || cfg.Subjects == nil || cfg.Post == nil || cfg.Now == nil {
+		return nil, errors.New("logout: Config needs View, Minter, Keys, Subjects, Post and Now")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Notifier{cfg: cfg, queue: make(chan delivery, queued)}, nil
+}
+
+// Ended has the clients of a session that has ended told of it. It does not wait.
+func (n *Notifier) Ended(v *state.View, s *state.Session, clients []string) {
+	for _, id := range clients {
+		if c, ok := v.Client(s.GetTenant(), id); !ok || c.GetBackchannelLogoutUri() == "" {
+			continue
+		}
+		select {
+		case n.queue <- delivery{s.GetTenant(), id, s.GetUser(), s.GetId()}:
+		default:
+			n.counts[dropped].Add(1)
+			n.cfg.Log.Warn("too many logouts wait to be told; a client is not told of one", "tenant", s.GetTenant(), "client_id", id)
+		}
+	}
+}
+
+// Run sends what waits, until ctx ends.
+func (n *Notifier) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case d := <-n.queue:
+					n.deliver(ctx, d)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (n *Notifier) deliver(ctx context.Context, d delivery) {
+	err := n.once(ctx, d)
+	for _, pause := range pauses() {
+		if err == nil {
+			n.counts[delivered].Add(1)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		err = n.once(ctx, d)
+	}
+	if err == nil {
+		n.counts[delivered].Add(1)
+		return
+	}
+	n.counts[failed].Add(1)
+	n.cfg.Log.Warn("a client was not told of a logout", "tenant", d.tenant, "client_id", d.client, "error", err)
+}
+
+// once is one try, with a token of its own: the client may have changed meanwhile.
+func (n *Notifier) once(ctx context.Context, d delivery) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	v, err := n.cfg.View(ctx, state.Local)
+	if err != nil {
+		return err
+	}
+	client, ok := v.Client(d.tenant, d.client)
+	if !ok || client.GetBackchannelLogoutUri() == "" {
+		return nil // it wants to know nothing any more
+	}
+	token, err := n.token(ctx, v, client, d)
+	if err != nil {
+		return err
+	}
+	return n.cfg.Post(ctx, client.GetBackchannelLogoutUri(), url.Values{"logout_token": {string(token)}})
+}
+
+// token is a logout token (§2.4), encrypted where the client's ID tokens are.
+func (n *Notifier) token(ctx context.Context, v *state.View, client *state.Client, d delivery) ([]byte, error) {
+	issuer, err := n.cfg.Keys.Issuer(v, d.tenant)
+	if err != nil {
+		return nil, err
+	}
+	sub, _, err := n.cfg.Subjects.Subject(v, client, d.user)
+	if err != nil {
+		return nil, err
+	}
+	var id [16]byte
+	rand.Read(id[:]) // never fails: crypto/rand ends the process instead
+	now := n.cfg.Now().Unix()
+	payload, err := json.Marshal(map[string]any{
+		"iss": issuer, "aud": client.GetId(), "sub": sub, "sid": d.sid, "iat": now, "exp": now + lifetime,
+		"jti": base64.RawURLEncoding.EncodeToString(id[:]), "events": map[string]any{event: struct{}{}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	alg := client.GetIdTokenAlg()
+	if alg == "" {
+		alg = tokens.DefaultIDTokenAlg
+	}
+	signed, err := n.cfg.Minter.AppendSigned(ctx, nil, v, d.tenant, alg, tokenType, payload)
+	if err != nil || client.GetIdTokenEncryptedAlg() == "" {
+		return signed, err
+	}
+	return tokens.Encrypt(nil, client.GetJwks(), client.GetIdTokenEncryptedAlg(), client.GetIdTokenEncryptedEnc(), "JWT", signed)
+}
