@@ -27,6 +27,7 @@ func scripts() []script {
 	return []script{
 		{"client-credentials-jwt", map[string]string{"DURATION": "6s", "RATE": "100", "VUS": "10"}},
 		{"client-credentials-opaque", map[string]string{"DURATION": "6s", "RATE": "50", "VUS": "10"}},
+		{"login", map[string]string{"DURATION": "6s", "RATE": "4", "VUS": "10", "USERS": "4"}},
 		{"introspection", map[string]string{"DURATION": "6s", "RATE": "100", "VUS": "10", "TOKENS": "5"}},
 		{"gateways", map[string]string{"DURATION": "6s", "RATE": "3", "VUS": "5", "GATEWAYS": "30", "WAIT": "5s"}},
 		{"mixed-day", map[string]string{"DURATION": "12s", "RATE": "60", "VUS": "5", "GATEWAYS": "5", "TOKENS": "5"}},

@@ -3,7 +3,9 @@
 import { check, sleep } from 'k6';
 import exec from 'k6/execution';
 import { Counter, Gauge, Trend } from 'k6/metrics';
-import { admin, another, asGateway, claims, introspect, issue, node, number, revoke, seconds, span } from './keyraft.js';
+import http from 'k6/http';
+import crypto from 'k6/crypto';
+import { admin, another, asBrowser, asGateway, claims, introspect, issue, node, nodes, number, redirectURI, revoke, seconds, span, tokens } from './keyraft.js';
 
 const any = (list) => list[Math.floor(Math.random() * list.length)];
 
@@ -69,6 +71,42 @@ export function revokeOne(data) {
   if (!revoke(at, client, got.token)) return; // 503: nobody promised anything
   const after = introspect(another(at), client, got.token);
   if (after) check(after, { 'a revoked token is not active at another node': (a) => a.active === false });
+}
+
+// --- Users --------------------------------------------------------------------
+
+// signIn is one person at a browser without cookies who signs in, and their client, which
+// redeems the code and refreshes REFRESHES times: each request at another node.
+const refreshes = number('REFRESHES', 1, 0, 1000);
+export function signIn(data) {
+  for (const at of nodes) http.cookieJar().clear(at);
+  const who = any(data.users);
+  const verifier = Array.from({ length: 64 }, () => 'abcdefghijklmnopqrstuvwxyz0123456789'[Math.floor(Math.random() * 36)]).join('');
+  const state = `${exec.vu.idInTest}-${exec.vu.iterationInScenario}`;
+  const query = Object.entries({
+    client_id: data.web.id, redirect_uri: redirectURI, response_type: 'code', scope: 'openid offline_access', state, nonce: state,
+    code_challenge: crypto.sha256(verifier, 'base64rawurl'), code_challenge_method: 'S256',
+  }).map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join('&');
+  const page = asBrowser('authorize', 'GET', node(), `/oauth2/authorize?${query}`);
+  if (!page.ok) return;
+  const flow = (/name="flow" value="([^"]+)"/.exec(page.res.body) || [])[1];
+  if (!check(flow, { 'somebody unknown is asked to sign in': (f) => f !== undefined })) return;
+  const answer = asBrowser('login', 'POST', node(), '/login', { flow, username: who.username, password: who.password });
+  if (answer.status !== 303 && !answer.ok) return;
+  const to = answer.res.headers.Location || '';
+  const param = (name) => decodeURIComponent((new RegExp(`[?&]${name}=([^&]*)`).exec(to) || [])[1] || '');
+  if (!check(to, { 'the right password leads back with a code and the state': () => to.startsWith(redirectURI) && param('code') !== '' && param('state') === state })) return;
+  let got = tokens('code', node(), data.web, { grant_type: 'authorization_code', code: param('code'), redirect_uri: redirectURI, code_verifier: verifier });
+  if (!got) return;
+  const first = claims(got.id_token);
+  check(first, { 'the ID token is for this client and this request': (c) => c.aud === data.web.id && c.nonce === state });
+  for (let i = 0; i < refreshes; i++) {
+    const next = tokens('refresh', node(), data.web, { grant_type: 'refresh_token', refresh_token: got.refresh_token });
+    if (!next) return;
+    const before = got.refresh_token;
+    check(next, { 'a refresh token gives the next one, of the same user': (n) => n.refresh_token !== before && claims(n.id_token).sub === first.sub });
+    got = next;
+  }
 }
 
 // --- Gateways ---------------------------------------------------------------

@@ -156,7 +156,7 @@ function basic(client) {
 export function send(op, method, at, path, { body = null, auth = '', who = '', headers = {}, also = [], bound = timeout, responseType = 'text' } = {}) {
   const params = {
     headers: Object.assign({}, headers),
-    tags: { op, name: `${method} ${path.split('?')[0].replace(/(clients|gateways)\/.+/, '$1/{id}')}` },
+    tags: { op, name: `${method} ${path.split('?')[0].replace(/(clients|gateways|users)\/.+/, '$1/{id}')}` },
     timeout: bound,
     redirects: 0,
     responseType,
@@ -239,6 +239,21 @@ export function revoke(at, client, token) {
   return send('revoke', 'POST', at, '/oauth2/revoke', { body: { token }, auth: basic(client), who: `the client ${client.id}` }).ok;
 }
 
+// redirectURI is where codes go. Nobody calls it: k6 reads the redirect instead.
+export const redirectURI = 'https://loadtest.example/callback';
+
+// asBrowser makes one request of a person at a browser: cookies are kept, and a redirect
+// is an answer.
+export function asBrowser(op, method, at, path, body = null) {
+  return send(op, method, at, path, { body, also: [303] });
+}
+
+// tokens asks the token endpoint with a grant of a user.
+export function tokens(op, at, client, form) {
+  const out = send(op, 'POST', at, '/oauth2/token', { body: form, auth: basic(client), who: `the client ${client.id}` });
+  return out.ok ? out.body : null;
+}
+
 const json = { 'Content-Type': 'application/json' };
 
 // admin calls the admin API.
@@ -267,7 +282,7 @@ export function claims(token) {
 // of these clients outlives the run.
 export function prepare(needs, lifetime) {
   return () => {
-    const data = { jwt: [], opaque: [], gateways: [], clients: [], registered: [] };
+    const data = { jwt: [], opaque: [], gateways: [], clients: [], registered: [], users: [], people: [] };
     reachable();
     memory(data, 'begin');
     if (isAdmin) make(data, needs, Math.ceil(lifetime) + 600);
@@ -316,6 +331,17 @@ function make(data, needs, lifetime) {
   for (let i = 0; i < (needs.jwt || 0); i++) data.jwt.push(client('jwt', alg === '' ? {} : { access_token_signed_response_alg: alg }));
   for (let i = 0; i < (needs.opaque || 0); i++) data.opaque.push(client('opaque'));
   data.asker = client('jwt', { introspection: 'any' });
+  if (needs.users) {
+    data.web = client('jwt', {
+      grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], redirect_uris: [redirectURI], scope: 'openid offline_access', skip_consent: true,
+    });
+    for (let i = 0; i < needs.users; i++) {
+      const password = `${run}-${Math.random().toString(36)}${Math.random().toString(36)}`;
+      const u = made(admin('setup', 'POST', nodes[0], '/admin/v1/users', { username: `${run}-${i}`, password }), 'make a user', data);
+      data.people.push(u.id);
+      data.users.push({ username: u.username, password });
+    }
+  }
   if (!needs.gateways) return;
   const each = 512; // one credential may hold 1,024 long-polls
   for (let i = 0; i * each < needs.gateways; i++) {
@@ -327,6 +353,7 @@ function make(data, needs, lifetime) {
 
 // take uses the credentials that are given, each once to see that it is good.
 function take(data, needs) {
+  if (needs.users) stop('this script makes users and a client for them: set KEYRAFT_TOKEN (an admin token)');
   if (given.id === '' || given.secret === '') {
     stop('no credential: set KEYRAFT_TOKEN (an admin token), or KEYRAFT_CLIENT_ID and KEYRAFT_CLIENT_SECRET');
   }
@@ -352,7 +379,8 @@ export function finish(data) {
 }
 
 function remove(data) {
-  const paths = data.clients.map((id) => `/admin/v1/clients/${id}`).concat(data.registered.map((id) => `/admin/v1/gateways/${id}`));
+  const paths = data.clients.map((id) => `/admin/v1/clients/${id}`).concat(
+    data.registered.map((id) => `/admin/v1/gateways/${id}`), data.people.map((id) => `/admin/v1/users/${id}`));
   const left = paths.filter((path) => ![204, 404].includes(retried(path)));
   if (left.length > 0) console.error(`could not remove ${left.join(', ')}; remove them by hand`);
 }
