@@ -61,12 +61,13 @@ type world struct {
 	intro    *tokens.Introspector
 	revoker  *tokens.Revoker
 	boxes    *tokens.Boxes
+	proofs   *tokens.Proofs
 	secrets  map[string]string
 	proof    string // DPoP header of the requests; "" for none
 	idp      *idp
 	fetched  func(url string) ([]byte, error)
-	before   func(command.Command) error
-	writes   []command.Command
+	mu       sync.Mutex
+	writes   []command.Command // all that was proposed
 }
 
 func absent(err error) bool { return errors.Is(err, storage.ErrNotFound) }
@@ -75,10 +76,9 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, secrets: map[string]string{}, idp: newIDP(t, "https://idp.example")}
 	w.Node = testnode.New(t, testnode.Options{Before: func(c command.Command) error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		w.writes = append(w.writes, c)
-		if w.before != nil {
-			return w.before(c)
-		}
 		return nil
 	}})
 	n := w.Node
@@ -96,13 +96,13 @@ func newWorld(t testing.TB) *world {
 	w.registry = must(clients.NewRegistry(clients.RegistryConfig{Propose: n.Propose, View: n.View, Now: n.Now, Keys: keys, Grants: grants.Types()}))(t)
 	w.intro = must(tokens.NewIntrospector(tokens.IntrospectorConfig{Signing: signing, Shared: shared, Now: n.Now, Absent: absent}))(t)
 	w.revoker = must(tokens.NewRevoker(w.intro, n.View, n.Propose))(t)
-	proofs := must(tokens.NewProofs(tokens.ProofsConfig{Node: "n1", Shared: shared, Now: n.Now, Ask: func(context.Context, string, string, []byte) ([]byte, error) {
+	w.proofs = must(tokens.NewProofs(tokens.ProofsConfig{Node: "n1", Shared: shared, Now: n.Now, Ask: func(context.Context, string, string, []byte) ([]byte, error) {
 		return nil, errors.New("there is no other node")
 	}}))(t)
 	subjects := must(tokens.NewSubjects(shared))(t)
 	w.pipeline = must(grants.New(grants.Config{
 		Clients: auth, Keys: signing, Minter: minter, Opaque: opaque, View: n.View, Now: n.Now, Propose: n.Propose,
-		Refresh: tokens.NewRefreshTokens(shared), Boxes: w.boxes, Absent: absent, Proofs: proofs, TokenPath: "/oauth2/token",
+		Refresh: tokens.NewRefreshTokens(shared), Boxes: w.boxes, Absent: absent, Proofs: w.proofs, TokenPath: "/oauth2/token",
 		Check: w.check(), Locked: locked(n), Subject: subjects.Subject, Introspector: w.intro,
 		Fetch: func(_ context.Context, url string, _ int64) ([]byte, error) { return w.fetched(url) },
 	}))(t)
@@ -297,7 +297,8 @@ func (w *world) exchanged(client, token string, pairs ...string) (*grants.Answer
 func (w *world) prove(key *testproof.Key) {
 	w.proof = ""
 	if key != nil {
-		w.proof = key.Proof(w.t, testproof.Claims("POST", testnode.Issuer+"/oauth2/token", w.Now().Unix()))
+		claims := testproof.Claims("POST", testnode.Issuer+"/oauth2/token", w.Now().Unix())
+		w.proof = key.Proof(w.t, testproof.With(claims, map[string]any{"nonce": must(w.proofs.Nonce(w.FSM.View(), "default"))(w.t)}))
 	}
 }
 
