@@ -431,6 +431,7 @@ func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector
 				return err
 			},
 		},
-		Gateways: adminapi.Gateways{Instances: r.pollers.Instances, Receipt: r.pollers.Receipt},
+		OutboundURL: r.outbound.Check,
+		Gateways:    adminapi.Gateways{Instances: r.pollers.Instances, Receipt: r.pollers.Receipt},
 	})
 }
