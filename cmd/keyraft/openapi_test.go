@@ -407,7 +407,7 @@ func (h *holder) clients() {
 		h.t.Errorf("no secret in %s", made.body)
 	}
 	h.admin("POST", "clients", map[string]any{"client_id": "orders"}, 409)
-	h.admin("POST", "clients", map[string]any{"client_id": "b", "grant_types": []string{"password"}}, 400)
+	h.admin("POST", "clients", map[string]any{"client_id": "b", "grant_types": []string{"kerberos"}}, 400)
 	h.admin("POST", "clients", map[string]any{"colour": "red"}, 400)
 	h.admin("POST", "clients", "client_id=x", 415)
 	key := []string{"Idempotency-Key", "0123456789abcdef"}
