@@ -148,7 +148,7 @@ func (g registry) given(cmd *cobra.Command) (map[string]any, error) {
 	return out, nil
 }
 
-func (g registry) list(dial dialer) *cobra.Command { return newList(dial, g.noun, g.path, g.columns) }
+func (g registry) list(dial dialer) *cobra.Command { return newList(dial, g.word(), g.path, g.columns) }
 
 func (g registry) get(dial dialer) *cobra.Command {
 	name, _, _ := strings.Cut(g.example, " ")
