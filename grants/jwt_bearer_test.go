@@ -117,8 +117,8 @@ func TestAttacksOnAssertions(t *testing.T) {
 		"JWT-04 a URL in the header":        evil.sign(t, with("jku", "https://evil.example/jwks"), w.says()),
 		"JWT-05 another kid":                w.idp.sign(t, with("kid", "../../dev/null"), w.says()),
 		"JWT-06 crit":                       w.idp.sign(t, with("crit", []string{"b64"}), w.says()),
-		"JWT-07 a member twice":             w.idp.signRaw(t, `{"alg":"ES256","kid":"k1"}`, strings.Replace(claims, `"sub":"alice"`, `"sub":"bob","s\u0075b":"alice"`, 1)),
-		"JWT-07 another case":               w.idp.signRaw(t, `{"alg":"ES256","kid":"k1"}`, strings.Replace(claims, `"sub":"alice"`, `"Sub":"alice","sub":"bob"`, 1)),
+		"JWT-07 a member twice":             w.idp.key.SignRaw(t, `{"alg":"ES256","kid":"k1"}`, strings.Replace(claims, `"sub":"alice"`, `"sub":"bob","s\u0075b":"alice"`, 1)),
+		"JWT-07 another case":               w.idp.key.SignRaw(t, `{"alg":"ES256","kid":"k1"}`, strings.Replace(claims, `"sub":"alice"`, `"Sub":"alice","sub":"bob"`, 1)),
 		"JWT-08 JSON serialisation":         `{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`,
 		"JWT-08 four dots":                  good + "..",
 		"JWT-09 padding":                    good + "=",
@@ -328,7 +328,7 @@ func TestKeysOfAnIssuerAtAURL(t *testing.T) {
 func TestKeysInPEM(t *testing.T) {
 	t.Parallel()
 	w := vouchedWorld(t)
-	der := must(x509.MarshalPKIXPublicKey(&w.idp.key.PublicKey))(t)
+	der := must(x509.MarshalPKIXPublicKey(w.idp.key.Public()))(t)
 	text := grants.FormatPEM([][]byte{der})
 	if got, err := grants.ParsePEM(text); err != nil || string(got[0]) != string(der) {
 		t.Fatalf("%v, %v", got, err)
@@ -338,9 +338,8 @@ func TestKeysInPEM(t *testing.T) {
 	w.good(w.bears(w.idp.sign(t, map[string]any{"alg": "ES256", "kid": "whatever"}, w.says())))
 	_, err := w.bears(newIDP(t, w.idp.issuer).sign(t, map[string]any{"alg": "ES256"}, w.says()))
 	w.refused("another key", nil, err, oauth.InvalidGrant)
-	private := must(x509.MarshalPKCS8PrivateKey(w.idp.key))(t)
 	for name, text := range map[string]string{
-		"nothing": "", "no PEM": "x", "a private key": "-----BEGIN PRIVATE KEY-----\n" + base64.StdEncoding.EncodeToString(private) + "\n-----END PRIVATE KEY-----\n", "text behind it": text + "x",
+		"nothing": "", "no PEM": "x", "a private key": "-----BEGIN PRIVATE KEY-----\n" + base64.StdEncoding.EncodeToString(der) + "\n-----END PRIVATE KEY-----\n", "text behind it": text + "x",
 	} {
 		if _, err := grants.ParsePEM(text); err == nil {
 			t.Errorf("PEM of %s was taken", name)
@@ -395,7 +394,7 @@ func FuzzAssertion(f *testing.F) {
 	good := w.assertion()
 	f.Add(good)
 	f.Add(strings.Replace(good, ".", "..", 1))
-	f.Add(w.idp.signRaw(f, `{"alg":"ES256","kid":"k1"}`, `{"iss":"https://idp.example","sub":null,"exp":1e400}`))
+	f.Add(w.idp.key.SignRaw(f, `{"alg":"ES256","kid":"k1"}`, `{"iss":"https://idp.example","sub":null,"exp":1e400}`))
 	f.Add(newIDP(f, w.idp.issuer).sign(f, map[string]any{"alg": "ES256", "kid": "k1"}, w.says()))
 	w.good(w.bears(good))
 	f.Fuzz(func(t *testing.T, text string) {

@@ -200,39 +200,36 @@ func mayShow(client *state.Client, s *shown) bool {
 
 // mayAct holds the one who is to act against what has become of them since.
 func (g tokenExchange) mayAct(in *Input, actor *shown) error {
-	if actor.ours != nil && actor.subject == actor.client && !actor.login {
-		return nil // a client, which was found enabled
-	}
-	var user *state.User
 	if actor.of != nil {
-		if user = actor.of.user; user == nil { // a name of its issuer's own
-			return nil
+		if user := actor.of.user; user != nil && user.GetDisabled() {
+			return notGood("actor")
 		}
-	} else {
-		var err error
-		if user, err = g.person(in, actor); err != nil {
-			return err
-		}
+		return nil
 	}
-	if user == nil || user.GetDisabled() {
-		return notGood("actor")
-	}
-	return nil
+	_, _, err := g.speaksOf(in, actor, "actor")
+	return err
 }
 
-// person is the user of this tenant whom a token of ours speaks of; nil for none who may
-// sign in now.
-func (g tokenExchange) person(in *Input, s *shown) (*state.User, error) {
-	user, err := in.View.UserBySubject(in.Tenant.GetId(), s.subject)
+// speaksOf tells of whom a token of ours speaks: a user of the tenant who may sign in
+// now, or a client of it, whose own token it is or comes of.
+func (g tokenExchange) speaksOf(in *Input, s *shown, role string) (user *state.User, client string, err error) {
+	if s.subject == s.client && !s.login {
+		return nil, s.client, nil // it was found enabled
+	}
+	user, err = in.View.UserBySubject(in.Tenant.GetId(), s.subject)
 	switch {
 	case err != nil && g.absent(err):
-		return nil, nil
+		of, ok := in.View.Client(in.Tenant.GetId(), s.subject)
+		if !ok || of.GetDisabled() || s.login {
+			return nil, "", notGood(role)
+		}
+		return nil, of.GetId(), nil
 	case err != nil:
-		return nil, err
+		return nil, "", err
 	case user.GetDisabled() || s.login && user.GetSessionsAfter() >= s.ours.IssuedAt*1000:
-		return nil, nil
+		return nil, "", notGood(role)
 	}
-	return user, nil
+	return user, "", nil
 }
 
 // whose fills in who allowed it: the subject stays the one that the token names (TOK-44).
@@ -248,16 +245,10 @@ func (g tokenExchange) whose(in *Input, s *shown, out *Decision) (*state.User, e
 	if s.client == in.Client.GetId() {
 		a.Details = s.ours.Details
 	}
-	if s.subject == s.client && !s.login {
-		out.OfClient = s.client
-		return nil, nil
-	}
-	user, err := g.person(in, s)
-	if err != nil {
+	var user *state.User
+	var err error
+	if user, out.OfClient, err = g.speaksOf(in, s, "subject"); err != nil {
 		return nil, err
-	}
-	if user == nil {
-		return nil, notGood("subject")
 	}
 	a.User = user.GetId()
 	return user, nil

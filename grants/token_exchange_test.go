@@ -446,6 +446,23 @@ func TestExchangeOfAForeignToken(t *testing.T) {
 	w.refused("JWT-24 an access token as an assertion", nil, err, oauth.InvalidGrant)
 }
 
+// TestTheTreeOfAClientsOwnToken: a client's token goes on as a user's does, until that
+// client is disabled.
+func TestTheTreeOfAClientsOwnToken(t *testing.T) {
+	t.Parallel()
+	w := exchangeWorld(t)
+	own := must(w.ask("app", "client_credentials", "scope", "read", "audience", api))(t)
+	first := must(w.exchanged("front", string(own.Token), "audience", orders))(t)
+	second, err := w.exchanged("back", string(first.Token))
+	c := w.good(second, err)
+	if c["sub"] != "app" || actOf(c) != `{"act":{"sub":"front"},"sub":"back"}` || c["root"] != payload(t, string(own.Token))["jti"] {
+		t.Errorf("says %v", c)
+	}
+	w.change("app", func(c *state.Client) { c.Disabled = true })
+	out, err := w.exchanged("back", string(first.Token))
+	w.refused("TOK-31 of a client that is disabled", out, err, oauth.InvalidRequest)
+}
+
 // TestSubjectsStay: what another client knows a user by stays, and still means that user.
 func TestSubjectsStay(t *testing.T) {
 	t.Parallel()

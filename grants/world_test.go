@@ -2,10 +2,6 @@ package grants_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -25,7 +21,6 @@ import (
 	"github.com/keyraft/keyraft/internal/testproof"
 	"github.com/keyraft/keyraft/storage"
 	"github.com/keyraft/keyraft/tokens"
-	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 func TestMain(m *testing.M) { testnode.Main(m) }
@@ -305,36 +300,21 @@ func (w *world) prove(key *testproof.Key) {
 // idp is an issuer of somebody else's.
 type idp struct {
 	issuer, kid string
-	key         *ecdsa.PrivateKey
+	key         *testproof.Key
+	t           testing.TB
 }
 
 func newIDP(t testing.TB, issuer string) *idp {
 	t.Helper()
-	return &idp{issuer, "k1", must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)}
+	return &idp{issuer, "k1", testproof.New(t), t}
 }
 
-func (p *idp) jwks() []byte {
-	return verify.AppendJWKS(nil, []verify.Key{{ID: p.kid, Alg: verify.ES256, Public: &p.key.PublicKey}})
-}
+func (p *idp) jwks() []byte { return p.key.JWKS(p.t, p.kid) }
 
 // sign makes a JWT of a header and claims.
 func (p *idp) sign(t testing.TB, header, claims map[string]any) string {
 	t.Helper()
-	return p.signRaw(t, string(must(json.Marshal(header))(t)), string(must(json.Marshal(claims))(t)))
-}
-
-func (p *idp) signRaw(t testing.TB, header, claims string) string {
-	t.Helper()
-	signed := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
-	digest := sha256.Sum256([]byte(signed))
-	r, s, err := ecdsa.Sign(rand.Reader, p.key, digest[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	sig := make([]byte, 64)
-	r.FillBytes(sig[:32])
-	s.FillBytes(sig[32:])
-	return signed + "." + base64.RawURLEncoding.EncodeToString(sig)
+	return p.key.Sign(t, header, claims)
 }
 
 // says is a good assertion's payload, with the changes of pairs; nil takes one away.
