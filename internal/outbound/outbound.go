@@ -1,5 +1,5 @@
-// Package outbound fetches documents from servers of others: key sets, for now. It is
-// the one way out of a node that an administrator's URL may take, so it holds each
+// Package outbound calls servers of others: it fetches documents, such as key sets, and
+// sends forms. It is the one way out of a node that an administrator's URL may take, so it holds each
 // address against what a node may call, after the name was resolved and just before
 // the connection is made (SSR-01 to SSR-03): a name that resolves to another address a
 // moment later gains nothing.
@@ -29,12 +29,13 @@ import (
 	"time"
 )
 
-// Why a document was not fetched. Every error of Get and Check is or wraps one of them.
+// Why a call failed. Every error of Get, Post and Check is one of them.
 var (
 	ErrURL         = errors.New("the URL must be https, with a host, without user, fragment or spaces, of at most 2048 bytes")
 	ErrAddress     = errors.New("the URL leads to an address that this server may not call; an operator can allow its network by outbound_allow")
 	ErrUnreachable = errors.New("the server could not be reached, or not over TLS with a certificate of a known authority")
 	ErrAnswer      = errors.New("the server's answer is not 200 with a JSON document; redirects are not followed")
+	ErrNotTaken    = errors.New("the server's answer is neither 200 nor 204; redirects are not followed")
 	ErrTooLarge    = errors.New("the document is too large")
 )
 
@@ -52,7 +53,7 @@ type Config struct {
 	RootCAs  *x509.CertPool // nil: the system's
 }
 
-// Client fetches documents.
+// Client calls servers of others.
 type Client struct {
 	cfg  Config
 	http http.Client
@@ -119,21 +120,9 @@ func (c *Client) Check(raw string) error {
 
 // Get fetches the JSON document at a URL, of at most so many bytes.
 func (c *Client) Get(ctx context.Context, raw string, limit int64) ([]byte, error) {
-	if err := c.Check(raw); err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, raw, nil)
+	resp, err := c.do(ctx, http.MethodGet, raw, nil, "application/jwk-set+json, application/json")
 	if err != nil {
-		return nil, ErrURL
-	}
-	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	req.Header.Set("User-Agent", "keyraft")
-	resp, err := c.http.Do(req)
-	switch {
-	case errors.Is(err, ErrAddress):
-		return nil, ErrAddress
-	case err != nil:
-		return nil, ErrUnreachable
+		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Encoding") != "" || !isJSON(resp.Header.Get("Content-Type")) {
@@ -147,6 +136,48 @@ func (c *Client) Get(ctx context.Context, raw string, limit int64) ([]byte, erro
 		return nil, ErrTooLarge
 	}
 	return body, nil
+}
+
+// Post sends a form. It was taken when the answer is 200 or 204; nothing more of the
+// answer is read.
+func (c *Client) Post(ctx context.Context, raw string, form url.Values) error {
+	resp, err := c.do(ctx, http.MethodPost, raw, form, "*/*")
+	if err != nil {
+		return err
+	}
+	_ = resp.Body.Close() // its status has told all
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNoContent {
+		return ErrNotTaken
+	}
+	return nil
+}
+
+// do sends one request and gives the head of the answer, whatever its status.
+func (c *Client) do(ctx context.Context, method, raw string, form url.Values, accept string) (*http.Response, error) {
+	if err := c.Check(raw); err != nil {
+		return nil, err
+	}
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+	}
+	req, err := http.NewRequestWithContext(ctx, method, raw, body)
+	if err != nil {
+		return nil, ErrURL
+	}
+	req.Header.Set("Accept", accept)
+	req.Header.Set("User-Agent", "keyraft")
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, ErrAddress):
+		return nil, ErrAddress
+	case err != nil:
+		return nil, ErrUnreachable
+	}
+	return resp, nil
 }
 
 // isJSON takes what servers send with a key set; text/html of a login page is none.

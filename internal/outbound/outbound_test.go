@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -93,6 +94,12 @@ func TestFetches(t *testing.T) {
 	mux.HandleFunc("/inside", func(http.ResponseWriter, *http.Request) { inside.Add(1) })
 	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/inside", http.StatusFound) })
 	mux.HandleFunc("/missing", http.NotFound)
+	mux.HandleFunc("/empty", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("/taken", func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || r.FormValue("a") != "b&c" {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	})
 	mux.HandleFunc("/html", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = w.Write([]byte("<html>"))
@@ -124,6 +131,14 @@ func TestFetches(t *testing.T) {
 		if !errors.Is(err, want) || err == nil && string(body) != `{"keys":[]}` {
 			t.Errorf("%s: %q, %v; want %v", path, body, err, want)
 		}
+	}
+	for path, want := range map[string]error{"/taken": nil, "/empty": nil, "/redirect": ErrNotTaken, "/missing": ErrNotTaken, "/endless": nil} {
+		if err := c.Post(t.Context(), s.URL+path, url.Values{"a": {"b&c"}}); !errors.Is(err, want) {
+			t.Errorf("a form to %s: %v, want %v", path, err, want)
+		}
+	}
+	if err := c.Post(t.Context(), "https://169.254.169.254/", nil); !errors.Is(err, ErrAddress) {
+		t.Errorf("SSR-01: a form was sent to an address of a cloud's own: %v", err)
 	}
 	if inside.Load() != 0 {
 		t.Error("SSR-04: a redirect was followed")
