@@ -127,7 +127,7 @@ type Answer struct {
 	Details         []byte // authorization_details, JSON
 }
 
-// Config of the pipeline. Observe, Locked, Subject, Fetch and Grants are optional.
+// Config of the pipeline. Observe, Locked, Subject, Fetch, KeysFailed and Grants are optional.
 type Config struct {
 	Clients *clients.Authenticator
 	Keys    *tokens.SigningKeys
@@ -156,6 +156,9 @@ type Config struct {
 	Introspector *tokens.Introspector
 	// Fetch gets the key sets of trusted issuers; nil: none can be had from a URL.
 	Fetch Fetch
+	// KeysFailed is told why the keys at a URL could not be had: for the operator's log,
+	// since who asked for a token is told no more than that (SSR-06). Nil: nobody is.
+	KeysFailed func(url string, err error)
 	// Observe is told of each request: the grant ("" when unknown) and "ok" or the
 	// code of the refusal. It must not block.
 	Observe func(grant oauth.GrantType, result string)

@@ -37,9 +37,10 @@ type Fetch func(ctx context.Context, url string, limit int64) ([]byte, error)
 // are fetched from where a record says, once for all who ask. A fetched set replaces
 // the one before. Safe for concurrent use.
 type issuerKeys struct {
-	fetch Fetch
-	now   func() time.Time
-	known verify.KeySets // by text
+	fetch  Fetch
+	failed func(url string, err error) // nil: nobody is told
+	now    func() time.Time
+	known  verify.KeySets // by text
 
 	mu      sync.Mutex
 	fetched map[string]*fetchedSet // by URL
@@ -148,6 +149,9 @@ func (k *issuerKeys) refresh(ctx context.Context, url string, s *fetchedSet) {
 	body, err := k.fetch(ctx, url, maxSet)
 	if err == nil {
 		set, err = parseSet(body)
+	}
+	if err != nil && k.failed != nil {
+		k.failed(url, err)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()

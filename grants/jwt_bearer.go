@@ -42,6 +42,9 @@ func (g jwtBearer) Authorize(ctx context.Context, in *Input, out *Decision) erro
 	if clients.Forgotten(in.View, x.claims.IssuedAt, life) {
 		return oauth.InvalidGrant.With("it may have been used before the last restore of this cluster; get a new one")
 	}
+	if _, err := ofDetails(in, nil); err != nil { // nobody has seen them
+		return err
+	}
 	if out.Scope, err = x.scope(in); err != nil {
 		return err
 	}

@@ -314,6 +314,12 @@ func TestKeysOfAnIssuerAtAURL(t *testing.T) {
 	w.Pass(11 * time.Minute)
 	_, err = w.bears(w.assertion())
 	w.refused("JWT-27 stale keys", nil, err, oauth.TemporarilyUnavailable)
+	if told := w.keysFailed.Load(); told != 2 {
+		t.Errorf("the operator was told of %d fetches that failed, want 2", told)
+	}
+	if strings.Contains(err.Error(), "idp.example") || strings.Contains(err.Error(), "unreachable") {
+		t.Errorf("SSR-06: the client is told why: %v", err)
+	}
 	for _, bad := range []string{`<html>`, `{"keys":[]}`, `{"keys":[{"kty":"oct","kid":"k2","k":"c2VjcmV0"}]}`, `{"keys":[{"kty":"EC","crv":"P-256","kid":"k2","x":"a","y":"b","d":"c"}]}`} {
 		down.Store(false)
 		serve([]byte(bad))

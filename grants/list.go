@@ -4,7 +4,7 @@ import "github.com/keyraft/keyraft/internal/oauth"
 
 // All are the grants that the token endpoint serves: one line each.
 func All(cfg *Config) []Grant {
-	trusted := &assertions{&issuerKeys{fetch: cfg.Fetch, now: cfg.Now}, cfg.Now, cfg.TokenPath, cfg.absent}
+	trusted := &assertions{&issuerKeys{fetch: cfg.Fetch, failed: cfg.KeysFailed, now: cfg.Now}, cfg.Now, cfg.TokenPath, cfg.absent}
 	return []Grant{
 		clientCredentials{},
 		authorizationCode{cfg.Boxes},

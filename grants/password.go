@@ -33,6 +33,9 @@ func (g password) Authorize(ctx context.Context, in *Input, out *Decision) error
 	if name == "" || secret == "" {
 		return oauth.InvalidRequest.With("username and password are needed")
 	}
+	if _, err := ofDetails(in, nil); err != nil { // nobody has seen them
+		return err
+	}
 	user, err := g.check(ctx, in.View, in.Tenant.GetId(), name, secret, false)
 	if err != nil {
 		return err

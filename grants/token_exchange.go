@@ -237,16 +237,23 @@ func (g tokenExchange) whose(in *Input, s *shown, out *Decision) (*state.User, e
 	if s.of != nil {
 		out.Vouched = s.of.issuer
 		var err error
+		if out.Details, err = ofDetails(in, nil); err != nil {
+			return nil, err
+		}
 		out.Authorization, err = s.of.authorization(in, g.subject)
 		return s.of.user, err
 	}
 	a := &state.Authorization{Subject: s.subject, AuthTime: s.ours.AuthTime, Acr: s.ours.ACR, Amr: s.ours.AMR, Session: s.ours.SessionID}
 	out.Authorization = a
+	var details []byte // rights of the client that has them; no other gets them by exchange
 	if s.client == in.Client.GetId() {
-		a.Details = s.ours.Details
+		details = s.ours.Details
 	}
 	var user *state.User
 	var err error
+	if out.Details, err = ofDetails(in, details); err != nil {
+		return nil, err
+	}
 	if user, out.OfClient, err = g.speaksOf(in, s, "subject"); err != nil {
 		return nil, err
 	}

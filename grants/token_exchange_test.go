@@ -482,6 +482,31 @@ func TestSubjectsStay(t *testing.T) {
 	w.refused("WEB-09 a second factor that was skipped", out, err, oauth.InvalidGrant)
 }
 
+// TestDetailsStayWithTheirClient is TOK-44 for RFC 9396: rights of one client are not
+// another's by exchange.
+func TestDetailsStayWithTheirClient(t *testing.T) {
+	t.Parallel()
+	w := exchangeWorld(t)
+	w.tenant(func(t *state.Tenant) { t.Settings = &state.TenantSettings{DetailsTypes: []string{"pay"}} })
+	for _, id := range []string{"app", "front"} {
+		w.change(id, func(c *state.Client) { c.DetailsTypes = []string{"pay"} })
+	}
+	const pay = `[{"type":"pay","max":5}]`
+	own := must(w.ask("app", "client_credentials", "scope", "read", "audience", api, "authorization_details", pay))(t)
+	if c := w.good(w.exchanged("app", string(own.Token))); c["authorization_details"] == nil {
+		t.Errorf("its own details are gone: %v", c)
+	}
+	if c := w.good(w.exchanged("front", string(own.Token))); c["authorization_details"] != nil {
+		t.Errorf("TOK-44: another client has %v", c["authorization_details"])
+	}
+	for client, asked := range map[string]string{"front": pay, "app": `[{"type":"pay","max":6}]`} {
+		out, err := w.exchanged(client, string(own.Token), "authorization_details", asked)
+		w.refused("TOK-44 details of "+client, out, err, oauth.InvalidAuthorizationDetails)
+	}
+	_, err := w.ask("app", jwtBearer, "assertion", w.assertion(), "authorization_details", pay)
+	w.refused("details that nobody has seen", nil, err, oauth.InvalidAuthorizationDetails)
+}
+
 // TestWhoMayExchange: nobody, until an operator says so (REG-04).
 func TestWhoMayExchange(t *testing.T) {
 	t.Parallel()

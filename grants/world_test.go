@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/keyraft/keyraft/clients"
@@ -50,19 +51,20 @@ var hashed = sync.OnceValues(func() (string, error) {
 // another organisation.
 type world struct {
 	*testnode.Node
-	t        testing.TB
-	pipeline *grants.Pipeline
-	registry *clients.Registry
-	intro    *tokens.Introspector
-	revoker  *tokens.Revoker
-	boxes    *tokens.Boxes
-	proofs   *tokens.Proofs
-	secrets  map[string]string
-	proof    string // DPoP header of the requests; "" for none
-	idp      *idp
-	fetched  func(url string) ([]byte, error)
-	mu       sync.Mutex
-	writes   []command.Command // all that was proposed
+	t          testing.TB
+	pipeline   *grants.Pipeline
+	registry   *clients.Registry
+	intro      *tokens.Introspector
+	revoker    *tokens.Revoker
+	boxes      *tokens.Boxes
+	proofs     *tokens.Proofs
+	secrets    map[string]string
+	proof      string // DPoP header of the requests; "" for none
+	idp        *idp
+	fetched    func(url string) ([]byte, error)
+	keysFailed atomic.Int64
+	mu         sync.Mutex
+	writes     []command.Command // all that was proposed
 }
 
 func absent(err error) bool { return errors.Is(err, storage.ErrNotFound) }
@@ -99,7 +101,8 @@ func newWorld(t testing.TB) *world {
 		Clients: auth, Keys: signing, Minter: minter, Opaque: opaque, View: n.View, Now: n.Now, Propose: n.Propose,
 		Refresh: tokens.NewRefreshTokens(shared), Boxes: w.boxes, Absent: absent, Proofs: w.proofs, TokenPath: "/oauth2/token",
 		Check: w.check(), Locked: locked(n), Subject: subjects.Subject, Introspector: w.intro,
-		Fetch: func(_ context.Context, url string, _ int64) ([]byte, error) { return w.fetched(url) },
+		KeysFailed: func(string, error) { w.keysFailed.Add(1) },
+		Fetch:      func(_ context.Context, url string, _ int64) ([]byte, error) { return w.fetched(url) },
 	}))(t)
 	n.Must(t, &command.PutSigningKey{Key: must(tokens.NewSigningKey(n.Ring, "default", "ES256"))(t)})
 	w.user(func(*state.User) {})

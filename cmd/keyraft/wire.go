@@ -178,6 +178,9 @@ func (s *server) rooms() (*rooms, error) {
 		Clients: authenticator, Keys: r.signing, Minter: minter, Opaque: opaque, View: s.view, Now: time.Now, Observe: figures.token,
 		Propose: s.propose, Refresh: refresh, Boxes: codes, Absent: absent, Locked: users.Locked, Proofs: proofs, TokenPath: oauthapi.TokenPath,
 		Check: users.Check, Subject: subjects.Subject, Introspector: introspector, Fetch: r.outbound.Get,
+		KeysFailed: func(url string, err error) {
+			s.log.Warn("the keys of a trusted issuer can't be had; its tokens are refused when the present ones are an hour old", "url", url, "err", err)
+		},
 	})
 	if err != nil {
 		return nil, err
