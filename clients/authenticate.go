@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/keyraft/keyraft/fsm/command"
@@ -56,7 +55,7 @@ type AuthenticatorConfig struct {
 // Authenticator checks client credentials.
 type Authenticator struct {
 	cfg  AuthenticatorConfig
-	keys atomic.Pointer[map[string]*verify.KeySet] // by the JWKS' text; bounded
+	keys verify.KeySets
 }
 
 // NewAuthenticator checks its configuration.
@@ -64,9 +63,7 @@ func NewAuthenticator(cfg AuthenticatorConfig) (*Authenticator, error) {
 	if cfg.Propose == nil || cfg.View == nil || !cfg.Keys.usable() || cfg.Now == nil || cfg.Issuer == nil || cfg.TokenPath == "" {
 		return nil, errors.New("clients: AuthenticatorConfig needs Propose, View, Keys, Now, Issuer and TokenPath")
 	}
-	a := &Authenticator{cfg: cfg}
-	a.keys.Store(&map[string]*verify.KeySet{})
-	return a, nil
+	return &Authenticator{cfg: cfg}, nil
 }
 
 // errRefused is the one answer for an unknown client, a wrong secret, a wrong

@@ -41,10 +41,11 @@ func claimSource(source string) bool {
 		return true
 	}
 	name, ok := strings.CutPrefix(source, AttributeSource)
-	return ok && claimName(name)
+	return ok && ClaimName(name)
 }
 
-func claimName(name string) bool {
+// ClaimName tells what may be the name of a claim that a rule reads or sets.
+func ClaimName(name string) bool {
 	return name != "" && len(name) <= maxClaimName && !strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '"' || c == '\\' })
 }
 
@@ -57,7 +58,7 @@ func CheckClaims(rules []ClaimRule) error {
 	}
 	for i, r := range rules {
 		switch {
-		case !claimName(r.Claim):
+		case !ClaimName(r.Claim):
 			return bad(field, "a claim's name has 1 to %d printable ASCII characters without spaces, quotes and backslashes", maxClaimName)
 		case ProtectedClaim(strings.ToLower(r.Claim)):
 			return bad(field, "the claim %s says what a token is and can't be set; choose another name", r.Claim)

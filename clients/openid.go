@@ -299,5 +299,8 @@ func warnings(c *state.Client) []string {
 	if slices.Contains(c.GetGrantTypes(), string(oauth.GrantPassword)) {
 		w = append(w, "the grant type password shows the user's password to the client; use authorization_code instead (RFC 9700 §2.4)")
 	}
+	if c.GetExchangeImpersonation() {
+		w = append(w, "token_exchange_impersonation: the tokens that it gets by exchange don't tell who acts; leave it off where an act claim does no harm (RFC 8693 §1.1)")
+	}
 	return w
 }

@@ -19,8 +19,6 @@ const (
 	assertionSkew = 60
 	// maxJTI bounds what is stored of a stranger's words, in bytes.
 	maxJTI = 256
-	// maxKeySets bounds the parsed JWKS that are kept.
-	maxKeySets = 1024
 
 	// consumedAssertion is the kind of one-time value that an assertion's jti is.
 	consumedAssertion = "assertion"
@@ -80,14 +78,20 @@ func (a *Authenticator) provesAssertion(v *state.View, tenant string, client *st
 	if len(aud) != 1 || aud[0] != issuer && !(client.GetAssertionAudienceTokenEndpoint() && aud[0] == issuer+a.cfg.TokenPath) {
 		return false, nil
 	}
-	// A restore forgets which assertions were used since its backup: none from before
-	// it counts, until the last of them has expired (R15).
-	if cluster, _ := v.Cluster(); t.Claims.IssuedAt <= cluster.GetRestoredAt()/1000 && cluster.GetRestoredAt() != 0 &&
-		v.Clock() < cluster.GetRestoredAt()+(maxAssertionLife+2*assertionSkew)*1000 {
+	if Forgotten(v, t.Claims.IssuedAt, maxAssertionLife) {
 		return false, nil
 	}
 	now := max(a.cfg.Now().Unix(), v.Clock()/1000)
 	return t.Check(verify.Expect{Issuer: client.GetId(), Now: now, Skew: assertionSkew, MaxLife: maxAssertionLife}) == nil, nil
+}
+
+// Forgotten tells whether the use of a one-time JWT of this iat may be unknown here: a
+// restore forgets which ones were used since its backup, so none from before it counts
+// until the last of them, which lives so many seconds at most, has expired (R15).
+func Forgotten(v *state.View, issuedAt, life int64) bool {
+	cluster, _ := v.Cluster()
+	restored := cluster.GetRestoredAt()
+	return restored != 0 && issuedAt <= restored/1000 && v.Clock() < restored+(life+2*assertionSkew)*1000
 }
 
 // verifiesSignature checks an assertion of private_key_jwt with the client's keys.
@@ -131,28 +135,11 @@ func (a *Authenticator) consume(ctx context.Context, tenant string, t *verify.To
 // KeySet is the client's parsed JWKS, for whatever else it signs.
 func (a *Authenticator) KeySet(client *state.Client) (*verify.KeySet, error) { return a.keySet(client) }
 
-// keySet is the client's parsed JWKS. Parsing costs as much as a signature, so the
-// sets are kept by their text.
+// keySet is the client's parsed JWKS.
 func (a *Authenticator) keySet(client *state.Client) (*verify.KeySet, error) {
-	kept := *a.keys.Load()
-	if set := kept[string(client.GetJwks())]; set != nil {
-		return set, nil
-	}
-	keys, err := verify.ParseJWKS(client.GetJwks())
+	set, err := a.keys.Of(client.GetJwks())
 	if err != nil {
 		return nil, fmt.Errorf("stored keys of client %q: %w", client.GetId(), err)
 	}
-	set, err := verify.NewKeySet(keys)
-	if err != nil {
-		return nil, fmt.Errorf("stored keys of client %q: %w", client.GetId(), err)
-	}
-	next := make(map[string]*verify.KeySet, len(kept)+1)
-	if len(kept) < maxKeySets {
-		for text, have := range kept {
-			next[text] = have
-		}
-	}
-	next[string(client.GetJwks())] = set
-	a.keys.Store(&next) // of two that add at once one is lost, and added again
 	return set, nil
 }

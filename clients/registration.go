@@ -81,6 +81,11 @@ type Registration struct {
 	RefreshRotation      *bool    `json:"refresh_token_rotation,omitempty"`      // nil: rotates
 	RefreshIdleLifetime  *Seconds `json:"refresh_token_idle_lifetime,omitempty"`
 
+	// What a client may do by token exchange (RFC 8693), beside having the grant type.
+	ExchangeSubjects      []string `json:"token_exchange_subjects,omitempty"`      // audiences of others' tokens that it may show
+	ExchangeAudiences     []string `json:"token_exchange_audiences,omitempty"`     // of its resources, those that it may exchange for
+	ExchangeImpersonation bool     `json:"token_exchange_impersonation,omitempty"` // nobody is named as actor where it shows no actor token
+
 	// AccessTokenClaims are claims from what is known of the user. They count for
 	// clients that an administrator registered.
 	AccessTokenClaims []ClaimRule `json:"access_token_claims,omitempty"`
@@ -160,6 +165,7 @@ func FromClient(c *state.Client) *Registered {
 		r.RefreshGrace = &grace
 	}
 	r.openIDFrom(c)
+	r.ExchangeSubjects, r.ExchangeAudiences, r.ExchangeImpersonation = c.GetExchangeSubjects(), c.GetExchangeAudiences(), c.GetExchangeImpersonation()
 	return &Registered{
 		Registration: r, IssuedAt: c.GetCreatedAt() / 1000, UpdatedAt: c.GetUpdatedAt() / 1000, Generation: c.GetGeneration(),
 		SelfRegistered: c.GetSelfRegistered(), Warnings: warnings(c),
@@ -240,6 +246,7 @@ func (r *Registration) client(tenant string, old *state.Client, served []oauth.G
 	c.Uri, c.LogoUri, c.PolicyUri, c.TosUri = d.ClientURI, d.LogoURI, d.PolicyURI, d.TosURI
 	c.Contacts, c.SoftwareId, c.SoftwareVersion = d.Contacts, d.SoftwareID, d.SoftwareVersion
 	d.openIDTo(c)
+	c.ExchangeSubjects, c.ExchangeAudiences, c.ExchangeImpersonation = d.ExchangeSubjects, d.ExchangeAudiences, d.ExchangeImpersonation
 	return c, nil
 }
 

@@ -34,7 +34,7 @@ const (
 func (r *Registration) check(served []oauth.GrantType) error {
 	for _, rule := range []func() error{
 		r.checkID, r.checkTexts, r.checkMethod, func() error { return r.checkGrants(served) },
-		r.checkResponses, r.checkURIs, r.checkResources, r.checkTokens, r.checkLogout, r.checkAlgs, r.checkBinding,
+		r.checkResponses, r.checkURIs, r.checkResources, r.checkExchange, r.checkTokens, r.checkLogout, r.checkAlgs, r.checkBinding,
 	} {
 		if err := rule(); err != nil {
 			return err
@@ -167,19 +167,23 @@ func absolute(s string) (*url.URL, bool) {
 
 // checkResources takes URIs and plain names of APIs: what may stand in aud.
 func (r *Registration) checkResources() error {
-	if len(r.Resources) > maxItems {
-		return bad("resources", "at most %d", maxItems)
+	return checkAudiences("resources", r.Resources)
+}
+
+func checkAudiences(field string, list []string) error {
+	if len(list) > maxItems {
+		return bad(field, "at most %d", maxItems)
 	}
-	for i, s := range r.Resources {
+	for i, s := range list {
 		ascii := s != "" && len(s) <= maxURI
 		for j := range len(s) {
 			ascii = ascii && s[j] > ' ' && s[j] < 0x7f && s[j] != '"' && s[j] != '\\' && s[j] != '#'
 		}
 		if !ascii {
-			return bad("resources", "each is a URI without fragment or a name, of printable ASCII without spaces and quotes")
+			return bad(field, "each is a URI without fragment or a name, of printable ASCII without spaces and quotes")
 		}
-		if slices.Contains(r.Resources[:i], s) {
-			return bad("resources", "%.128q is there twice", s)
+		if slices.Contains(list[:i], s) {
+			return bad(field, "%.128q is there twice", s)
 		}
 	}
 	return nil

@@ -39,7 +39,7 @@ func (d drawn) end() int64 {
 
 func (d drawn) command() command.Command {
 	tenant, id := d.tenant(), d.id()
-	switch rapid.IntRange(1, 36).Draw(d.T, "kind") {
+	switch rapid.IntRange(1, 38).Draw(d.T, "kind") {
 	case 1:
 		return bootstrap()
 	case 2:
@@ -99,6 +99,8 @@ func (d drawn) command() command.Command {
 		return d.registry(tenant, id)
 	case 32:
 		return d.registration(tenant, id)
+	case 37, 38:
+		return d.issuer(tenant)
 	default:
 		return &command.Expire{UpTo: rapid.Int64Range(-1, t0+500_000).Draw(d.T, "up to"), Limit: rapid.Uint32Range(0, 4).Draw(d.T, "limit")}
 	}
@@ -118,8 +120,17 @@ func (d drawn) registration(tenant, id string) command.Command {
 	}
 }
 
+func (d drawn) issuer(tenant string) command.Command {
+	iss := d.pick("trusted issuer", "https://a", "https://b", "")
+	if d.flag("no longer trusted") {
+		return &command.DeleteTrustedIssuer{Tenant: tenant, Issuer: iss, Expect: d.generation() % 2}
+	}
+	return &command.PutTrustedIssuer{Expect: d.generation(), Issuer: &state.TrustedIssuer{Tenant: tenant, Issuer: iss, Disabled: d.flag("disabled"),
+		MaxLife: rapid.Int64Range(-1, 600).Draw(d.T, "max life")}}
+}
+
 func (d drawn) grant(tenant, id string) command.Command {
-	decided := &command.Decided{Client: d.generation(), Tenant: 1}
+	decided := &command.Decided{Client: d.generation(), Tenant: 1, Issuer: rapid.Uint64Range(0, 1).Draw(d.T, "issuer's generation") * d.generation()}
 	family := d.pick("family", "g1", "g2")
 	token := func() []byte { return digest(d.pick("refresh token", "1", "2", "3")) }
 	switch rapid.IntRange(0, 3).Draw(d.T, "grant command") {
@@ -130,7 +141,7 @@ func (d drawn) grant(tenant, id string) command.Command {
 			Grace: rapid.Int64Range(-1, 60_000).Draw(d.T, "grace"), ExpiresAt: d.end(), Decided: decided}
 	default:
 		c := &command.Redeem{ValueKind: d.pick("value kind", "", "code"), ValueId: id, ValueExpiresAt: d.end(), RevokeOnReuse: d.flag("revoke"), Decided: decided,
-			Authorization: &state.Authorization{Tenant: tenant, ClientId: id, Grant: family, User: d.pick("user", "", "u"), Sector: d.pick("sector", "", "s"), Subject: "u"}}
+			Authorization: &state.Authorization{Tenant: tenant, ClientId: id, Grant: family, User: d.pick("user", "", "u"), Sector: d.pick("sector", "", "s"), Subject: "u", Issuer: d.pick("vouched", "", "https://a")}}
 		if d.flag("refresh") {
 			c.Family = &state.RefreshFamily{Id: family, Hash: token(), ExpiresAt: d.end(), EndsAt: max(0, d.end()), Offline: d.flag("offline")}
 		}

@@ -331,6 +331,10 @@ func (s step) run(c command.Command) (command.Result, error) {
 		return s.rotateRefresh(c)
 	case *command.EndGrant:
 		return s.endGrantCommand(c)
+	case *command.PutTrustedIssuer:
+		return s.putTrustedIssuer(c)
+	case *command.DeleteTrustedIssuer:
+		return s.deleteTrustedIssuer(c)
 	case *command.PutInitialAccessToken:
 		return s.putInitialAccessToken(c)
 	case *command.RegisterClient:

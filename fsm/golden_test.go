@@ -111,6 +111,14 @@ func goldens() []golden {
 		{name: "register_client", after: "bootstrap put_initial_access_token", make: &command.RegisterClient{
 			Token: "t1", Hash: digest("initial"), Client: selfRegistered("own"), Limit: 10}, rem: true},
 		{name: "delete_initial_access_token", after: "bootstrap put_initial_access_token", make: &command.DeleteInitialAccessToken{Tenant: "default", Id: "t1"}, rem: true},
+		{name: "put_trusted_issuer", after: "bootstrap", make: &command.PutTrustedIssuer{Issuer: trusted("https://idp.example", 0)}, rem: true},
+		{name: "change_trusted_issuer", after: "bootstrap put_trusted_issuer", make: &command.PutTrustedIssuer{Issuer: trusted("https://idp.example", 600), Expect: 2}, rem: true},
+		{name: "delete_trusted_issuer", after: "bootstrap put_trusted_issuer", make: &command.DeleteTrustedIssuer{Tenant: "default", Issuer: "https://idp.example", Expect: 2}, rem: true},
+		{name: "redeem_vouched", after: "bootstrap put_client put_trusted_issuer", make: &command.Redeem{
+			ValueKind: "grant assertion", ValueId: "a1", ValueExpiresAt: seconds(60),
+			Authorization: &state.Authorization{Tenant: "default", ClientId: "app", Subject: "s1", Grant: "g3", Issuer: "https://idp.example",
+				Attributes: []*state.Attribute{{Name: "team", Json: []byte(`"red"`)}}},
+			Decided: &command.Decided{Client: 2, Tenant: 1, Issuer: 3}}},
 		{name: "expire", after: "bootstrap put_client issue_opaque consume revoke clock_far", make: &command.Expire{UpTo: t0 + 86_400_000, Limit: 100}},
 	}
 }

@@ -31,6 +31,9 @@ func (s step) current(a *state.Authorization, d *command.Decided) (*state.Tenant
 			return nil, nil, command.Stale, err
 		}
 	}
+	if d.GetIssuer() != 0 && !s.vouches(a, d.GetIssuer()) {
+		return nil, nil, command.Stale, nil
+	}
 	if d.GetConsent() != 0 {
 		consent, err := s.Consent(a.GetTenant(), a.GetUser(), a.GetClientId())
 		if err != nil || consent.GetGeneration() != d.GetConsent() {

@@ -300,6 +300,7 @@ var layout = map[byte]struct {
 	0x40: {"scope", "ss", func() proto.Message { return &state.Scope{} }},
 	0x41: {"role", "ss", func() proto.Message { return &state.Role{} }},
 	0x42: {"group", "ss", func() proto.Message { return &state.Group{} }},
+	0x43: {"trusted issuer", "ss", func() proto.Message { return &state.TrustedIssuer{} }},
 	0x44: {"initial access token", "ss", func() proto.Message { return &state.InitialAccessToken{} }},
 	0x45: {"registrations", "s", func() proto.Message { return &state.Registrations{} }},
 	0x1c: {"credential", "sss", func() proto.Message { return &state.Credential{} }},

@@ -338,6 +338,10 @@ func ungenerated(c command.Command) bool {
 		c.Expect = 0
 	case *command.DeleteScope:
 		c.Expect = 0
+	case *command.PutTrustedIssuer:
+		c.Expect = 0
+	case *command.DeleteTrustedIssuer:
+		c.Expect = 0
 	case *command.IssueOpaque, *command.Bootstrap, *command.Redeem, *command.RotateRefresh:
 		return false
 	}

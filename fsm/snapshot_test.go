@@ -51,6 +51,7 @@ func fill(n *node) {
 	n.must(&command.PutRole{Role: &state.Role{Tenant: "default", Name: "clerk"}})
 	n.must(&command.PutGroup{Group: &state.Group{Tenant: "default", Name: "staff", Roles: []string{"clerk"}}})
 	n.must(&command.PutScope{Scope: &state.Scope{Tenant: "default", Name: "read", Roles: []string{"clerk"}}})
+	n.must(&command.PutTrustedIssuer{Issuer: trusted("https://idp.example", 0)})
 	n.keyed(&command.PutTenant{Tenant: &state.Tenant{Id: "acme"}}, "k", "b")
 	n.must(initialToken(2))
 	n.must(registers("own"))

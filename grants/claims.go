@@ -10,9 +10,25 @@ import (
 	"github.com/keyraft/keyraft/tokens"
 )
 
-// extra are the claims that a grant's token gets from its user. Who asks for none pays
-// for no look-up.
+// extra are the claims that a grant's token gets from its user, and those that a trusted
+// issuer brought: what is known here wins where both name a claim.
 func (p *Pipeline) extra(v *state.View, tenant *state.Tenant, client *state.Client, d *Decision) ([]tokens.Member, error) {
+	out, err := p.ofUser(v, tenant, client, d)
+	if client.GetAccessTokenFormat() == formatOpaque {
+		return out, err
+	}
+	for _, a := range d.Authorization.GetAttributes() {
+		known := slices.ContainsFunc(out, func(m tokens.Member) bool { return m.Name == a.GetName() })
+		if !known && !clients.ProtectedClaim(strings.ToLower(a.GetName())) {
+			out = append(out, tokens.Member{Name: a.GetName(), JSON: a.GetJson()})
+		}
+	}
+	return out, err
+}
+
+// ofUser are the claims from what is known of the user. Who asks for none pays for no
+// look-up.
+func (p *Pipeline) ofUser(v *state.View, tenant *state.Tenant, client *state.Client, d *Decision) ([]tokens.Member, error) {
 	if d.Authorization.GetUser() == "" || client.GetAccessTokenFormat() == formatOpaque ||
 		len(tenant.GetSettings().GetAccessTokenClaims()) == 0 && len(client.GetAccessTokenClaims()) == 0 {
 		return nil, nil

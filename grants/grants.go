@@ -95,6 +95,12 @@ type Decision struct {
 	Code, State      string               // of which the ID token tells the hash
 	Only             Front                // at the authorization endpoint; else all
 	IssuedTokenType  oauth.TokenType      // RFC 8693 §2.2.1
+	// OfClient is the client whose own token this one comes of; "" for none.
+	OfClient string
+	// Begun says that whoever allowed it did so before, or before somebody else: no page
+	// of ours is shown, and no guess of a stranger at their password concerns it.
+	Begun bool
+	Until int64 // seconds: when a token of it must have expired; 0: as its lifetime says
 	// Rotated is set by the refresh grant alone: the family goes on.
 	Rotated *rotation
 }
@@ -121,7 +127,7 @@ type Answer struct {
 	Details         []byte // authorization_details, JSON
 }
 
-// Config of the pipeline. Observe, Locked and Grants are optional.
+// Config of the pipeline. Observe, Locked, Subject, Fetch, KeysFailed and Grants are optional.
 type Config struct {
 	Clients *clients.Authenticator
 	Keys    *tokens.SigningKeys
@@ -142,6 +148,17 @@ type Config struct {
 	// Absent tells the error of a row that is not there from that of a store that is
 	// damaged or closed.
 	Absent func(error) bool
+	// Check tells which user has a name and a password.
+	Check func(ctx context.Context, v *state.View, tenant, username, password string, known bool) (*state.User, error)
+	// Subject is the name, and the sector of it, by which a client knows a user; nil: its id.
+	Subject func(v *state.View, client *state.Client, user string) (subject, sector string, err error)
+	// Introspector recognises our own tokens, which may be exchanged.
+	Introspector *tokens.Introspector
+	// Fetch gets the key sets of trusted issuers; nil: none can be had from a URL.
+	Fetch Fetch
+	// KeysFailed is told why the keys at a URL could not be had: for the operator's log,
+	// since who asked for a token is told no more than that (SSR-06). Nil: nobody is.
+	KeysFailed func(url string, err error)
 	// Observe is told of each request: the grant ("" when unknown) and "ok" or the
 	// code of the refusal. It must not block.
 	Observe func(grant oauth.GrantType, result string)
@@ -154,7 +171,21 @@ func (c *Config) check() error {
 	if c.Propose == nil || c.Refresh == nil || c.Boxes == nil || c.Absent == nil || c.Proofs == nil || c.TokenPath == "" {
 		return errors.New("grants: Config needs Propose, Refresh, Boxes, Absent, Proofs and TokenPath")
 	}
+	if c.Check == nil || c.Introspector == nil {
+		return errors.New("grants: Config needs Check and Introspector")
+	}
 	return nil
 }
+
+// subject is Subject, or where that is nil the user's id.
+func (c *Config) subject(v *state.View, client *state.Client, user string) (subject, sector string, err error) {
+	if c.Subject == nil {
+		return user, "", nil
+	}
+	return c.Subject(v, client, user)
+}
+
+// now is the later of this node's clock and the cluster's, in seconds.
+func (c *Config) now(v *state.View) int64 { return max(c.Now().Unix(), v.Clock()/1000) }
 
 func (c *Config) absent(err error) bool { return err != nil && c.Absent(err) }

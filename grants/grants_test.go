@@ -110,7 +110,7 @@ func (w watched) Authorize(ctx context.Context, in *Input, out *Decision) error 
 func TestEveryGrantPassesTheGate(t *testing.T) {
 	t.Parallel()
 	for _, g := range All(&Config{}) {
-		tenant := &state.Tenant{Id: "default"}
+		tenant := &state.Tenant{Id: "default", Settings: &state.TenantSettings{GrantTypes: []string{string(g.Type())}}}
 		client := &state.Client{Tenant: "default", Id: "a", GrantTypes: []string{string(g.Type())}}
 		others := &state.Client{Tenant: "default", Id: "a", GrantTypes: []string{"another"}}
 		disabled := &state.Client{Tenant: "default", Id: "a", GrantTypes: client.GrantTypes, Disabled: true}

@@ -4,10 +4,14 @@ import "github.com/keyraft/keyraft/internal/oauth"
 
 // All are the grants that the token endpoint serves: one line each.
 func All(cfg *Config) []Grant {
+	trusted := &assertions{&issuerKeys{fetch: cfg.Fetch, failed: cfg.KeysFailed, now: cfg.Now}, cfg.Now, cfg.TokenPath, cfg.absent}
 	return []Grant{
 		clientCredentials{},
 		authorizationCode{cfg.Boxes},
 		refreshToken{cfg.Refresh, cfg.absent},
+		jwtBearer{trusted, cfg.subject},
+		tokenExchange{trusted, cfg.Introspector, cfg.subject, cfg.absent},
+		password{cfg.Check, cfg.subject, cfg.now},
 	}
 }
 

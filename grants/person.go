@@ -24,6 +24,9 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 	if err := vouched(tenant, d, seen); err != nil {
 		return err
 	}
+	if d.OfClient != "" {
+		return ofClient(v, tenant, d)
+	}
 	if a.GetUser() == "" {
 		if d.Vouched == nil {
 			return oauth.InvalidGrant.With("the grant names nobody who allowed it; start again")
@@ -45,7 +48,7 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 		return errPerson
 	}
 	if p.cfg.Locked != nil {
-		locked, err := p.cfg.Locked(v, tenant.GetId(), user.GetId(), a.GetSession() != "")
+		locked, err := p.cfg.Locked(v, tenant.GetId(), user.GetId(), a.GetSession() != "" || d.Begun)
 		if err != nil {
 			return err
 		}
@@ -66,7 +69,16 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 	if d.Scope, err = remains(v, tenant, client, user, d.Scope); err != nil {
 		return err
 	}
-	return p.consent(v, client, a, d.Scope, seen)
+	return p.consent(v, client, d, seen)
+}
+
+// ofClient holds a grant that comes of a client's own token against that client.
+func ofClient(v *state.View, tenant *state.Tenant, d *Decision) error {
+	of, ok := v.Client(tenant.GetId(), d.OfClient)
+	if !ok || of.GetDisabled() {
+		return oauth.InvalidGrant.With("the client that the token speaks of is disabled or gone; ask its owner")
+	}
+	return nil
 }
 
 // errPerson tells nobody whether a user is unknown, disabled or locked (WEB-12).
@@ -99,8 +111,9 @@ func (p *Pipeline) session(v *state.View, user *state.User, a *state.Authorizati
 
 // consent asks whether the user's remembered consent still covers what is granted. A
 // client that needs none is the operator's or administrator's own.
-func (p *Pipeline) consent(v *state.View, client *state.Client, a *state.Authorization, scope string, seen *command.Decided) error {
-	if client.GetSkipConsent() || scope == "" {
+func (p *Pipeline) consent(v *state.View, client *state.Client, d *Decision, seen *command.Decided) error {
+	a, scope := d.Authorization, d.Scope
+	if client.GetSkipConsent() || scope == "" && !d.Begun { // who was shown no page has not seen the client either
 		return nil
 	}
 	consent, err := v.Consent(a.GetTenant(), a.GetUser(), client.GetId())
@@ -110,7 +123,7 @@ func (p *Pipeline) consent(v *state.View, client *state.Client, a *state.Authori
 	if err != nil {
 		return err
 	}
-	for item := range strings.SplitSeq(scope, " ") {
+	for item := range strings.FieldsSeq(scope) {
 		if !slices.Contains(consent.GetScopes(), item) {
 			return oauth.InvalidGrant.Withf("the user has not consented to the scope %.100s", item)
 		}

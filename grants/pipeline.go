@@ -186,6 +186,11 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 		d.Lifetime = client.GetUserAccessTokenLifetime()
 	}
 	life := min(max(d.Lifetime, 1), tokens.MaxLifetime) // whatever a record says (TOK-46)
+	if d.Until != 0 {
+		if life = min(life, d.Until-now); life < 1 {
+			return oauth.InvalidRequest.With("the token that it comes of has expired meanwhile; get a new one")
+		}
+	}
 	x.claims = tokens.Claims{
 		Tenant: tenant.GetId(), Subject: d.Subject, ClientID: client.GetId(), Scope: d.Scope, Audience: d.Audience,
 		Grant: d.Grant, Root: d.Root, Application: client.GetApplication(),

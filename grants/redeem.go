@@ -93,8 +93,7 @@ func (p *Pipeline) family(v *state.View, tenant *state.Tenant, client *state.Cli
 	return f, nil
 }
 
-// now is the later of this node's clock and the cluster's, in seconds.
-func (p *Pipeline) now(v *state.View) int64 { return max(p.cfg.Now().Unix(), v.Clock()/1000) }
+func (p *Pipeline) now(v *state.View) int64 { return p.cfg.now(v) }
 
 func firstPositive(values ...int64) int64 {
 	for _, n := range values {

@@ -17,28 +17,39 @@ type Hint struct{ Subject, ClientID, Session string }
 // (OpenID Connect Core §3.1.2.1, RP-Initiated Logout §2). False for any other text, and
 // for one whose key is published no more. It proves nothing of who shows it.
 func (s *SigningKeys) Hint(v *state.View, tenant, token string) (Hint, bool, error) {
+	c, sid, err := s.ownIDToken(v, tenant, token)
+	if c == nil || err != nil {
+		return Hint{}, false, err
+	}
+	return Hint{c.Subject, c.Audience[0], sid}, true, nil
+}
+
+// ownIDToken reads an ID token that the tenant gave, and its sid; nil for any other text.
+// No other JWT of ours has its typ, a subject, one audience and an end together (JWT-24).
+func (s *SigningKeys) ownIDToken(v *state.View, tenant, token string) (*verify.Claims, string, error) {
 	set, err := s.of(v, tenant)
 	if err != nil {
-		return Hint{}, false, err
+		return nil, "", err
 	}
 	t, err := verify.Parse(token)
 	if err != nil {
-		return Hint{}, false, nil
+		return nil, "", nil
 	}
 	key, ok := set.public.Lookup(t.Header.KeyID)
 	if !ok || t.Verify(key) != nil {
-		return Hint{}, false, nil
+		return nil, "", nil
 	}
 	c := &t.Claims
 	// At the moment of its making it was good, or it never was.
 	if t.Check(verify.Expect{Type: idTokenType, Issuer: set.issuer, Now: c.IssuedAt}) != nil || c.Subject == "" || len(c.Audience) != 1 {
-		return Hint{}, false, nil
+		return nil, "", nil
 	}
 	var said struct {
-		Session string `json:"sid"`
+		Session string          `json:"sid"`
+		Events  json.RawMessage `json:"events"`
 	}
-	if json.Unmarshal([]byte(c.Raw), &said) != nil {
-		return Hint{}, false, nil
+	if json.Unmarshal([]byte(c.Raw), &said) != nil || said.Events != nil {
+		return nil, "", nil
 	}
-	return Hint{c.Subject, c.Audience[0], said.Session}, true, nil
+	return c, said.Session, nil
 }

@@ -71,6 +71,13 @@ func (r *Revoker) RevokeTarget(ctx context.Context, v *state.View, tenant string
 	if err != nil {
 		return Revoked{}, err
 	}
+	if kind == verify.KindRoot {
+		// The root itself has no root: it is a token, and that revocation covers its tree too.
+		if _, err := r.revokeAll(ctx, v, tenant, verify.KindToken, target, t.IssuedBefore); err != nil {
+			return Revoked{}, err
+		}
+		ctx = again(ctx, widenings)
+	}
 	if kind != verify.KindToken {
 		return r.revokeAll(ctx, v, tenant, kind, target, t.IssuedBefore)
 	}

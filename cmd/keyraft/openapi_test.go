@@ -56,6 +56,7 @@ func TestOpenAPI(t *testing.T) {
 	h.gateways()
 	h.keysAndTenants()
 	h.registry()
+	h.issuers()
 	h.operations()
 	h.cluster()
 	h.snapshots()
@@ -374,7 +375,7 @@ func (h *holder) oauth() {
 	for _, bad := range []ask{
 		{body: "grant_type=client_credentials", status: 401, code: "invalid_client"},
 		{body: "grant_type=client_credentials", auth: basicAuth(id, "wrong"), status: 401, code: "invalid_client"},
-		{body: "grant_type=password", auth: basic, status: 400, code: "unsupported_grant_type"},
+		{body: "grant_type=urn:x", auth: basic, status: 400, code: "unsupported_grant_type"},
 		{body: "grant_type=client_credentials&scope=admin", auth: basic, status: 400, code: "invalid_scope"},
 		{body: "grant_type=client_credentials&resource=https://x.example", auth: basic, status: 400, code: "invalid_target"},
 		{body: "grant_type=client_credentials&scope=read&scope=write", auth: basic, status: 400, code: "invalid_request"},
@@ -406,7 +407,7 @@ func (h *holder) clients() {
 		h.t.Errorf("no secret in %s", made.body)
 	}
 	h.admin("POST", "clients", map[string]any{"client_id": "orders"}, 409)
-	h.admin("POST", "clients", map[string]any{"client_id": "b", "grant_types": []string{"password"}}, 400)
+	h.admin("POST", "clients", map[string]any{"client_id": "b", "grant_types": []string{"kerberos"}}, 400)
 	h.admin("POST", "clients", map[string]any{"colour": "red"}, 400)
 	h.admin("POST", "clients", "client_id=x", 415)
 	key := []string{"Idempotency-Key", "0123456789abcdef"}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"strings"
@@ -15,7 +16,14 @@ type registry struct {
 	columns             []column
 	forced              bool   // a removal may be forced
 	warning             string // before a removal
+
+	use, key string                                                 // "": the noun; name
+	flags    func(*cobra.Command)                                   // more of them
+	more     func(cmd *cobra.Command, members map[string]any) error // what these set
 }
+
+// word is the command's own.
+func (g registry) word() string { return cmp.Or(g.use, g.noun) }
 
 // registryFlag sets one member: a list of names, or a text.
 type registryFlag struct {
@@ -60,7 +68,7 @@ func newGroup(c console, dial dialer) *cobra.Command {
 }
 
 func (g registry) command(c console, dial dialer) *cobra.Command {
-	cmd := group(g.noun, "Register and manage the "+g.noun+"s of a tenant", "  keyraft "+g.noun+" list",
+	cmd := group(g.word(), "Register and manage the "+g.noun+"s of a tenant", "  keyraft "+g.word()+" list",
 		g.write(dial, "create"), g.list(dial), g.get(dial), g.write(dial, "update"), g.delete(c, dial))
 	addClientFlags(cmd)
 	return cmd
@@ -75,10 +83,10 @@ func (g registry) at(name string) string {
 func (g registry) write(dial dialer, verb string) *cobra.Command {
 	create := verb == "create"
 	short := "Register a " + g.noun
-	example := "  keyraft " + g.noun + " create " + g.example
+	example := "  keyraft " + g.word() + " create " + g.example
 	if !create {
 		short = "Change members of a " + g.noun + "; those that are not named stay"
-		example = "  keyraft " + g.noun + " update " + g.example
+		example = "  keyraft " + g.word() + " update " + g.example
 	}
 	cmd := &cobra.Command{Use: verb + " NAME", Short: short, Example: example, Args: named("NAME")}
 	for _, m := range g.members {
@@ -88,13 +96,19 @@ func (g registry) write(dial dialer, verb string) *cobra.Command {
 			cmd.Flags().String(m.flag, "", m.help+" ("+m.member+")")
 		}
 	}
+	if g.flags != nil {
+		g.flags(cmd)
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		members, err := g.given(cmd)
+		if err == nil && g.more != nil {
+			err = g.more(cmd, members)
+		}
 		if err != nil {
 			return err
 		}
 		if !create && len(members) == 0 {
-			return usagef("nothing to change; name a member, such as --description")
+			return usagef("nothing to change; name a member; see --help")
 		}
 		api, err := dial(cmd)
 		if err != nil {
@@ -102,7 +116,7 @@ func (g registry) write(dial dialer, verb string) *cobra.Command {
 		}
 		r := request{method: "PATCH", path: g.at(args[0]), body: members}
 		if create {
-			members["name"] = args[0]
+			members[cmp.Or(g.key, "name")] = args[0]
 			r = request{method: "POST", path: g.path, body: members}
 		}
 		answer, err := api.call(cmd.Context(), r)
@@ -134,12 +148,12 @@ func (g registry) given(cmd *cobra.Command) (map[string]any, error) {
 	return out, nil
 }
 
-func (g registry) list(dial dialer) *cobra.Command { return newList(dial, g.noun, g.path, g.columns) }
+func (g registry) list(dial dialer) *cobra.Command { return newList(dial, g.word(), g.path, g.columns) }
 
 func (g registry) get(dial dialer) *cobra.Command {
 	name, _, _ := strings.Cut(g.example, " ")
 	return &cobra.Command{
-		Use: "get NAME", Short: "Show one " + g.noun, Example: "  keyraft " + g.noun + " get " + name, Args: named("NAME"),
+		Use: "get NAME", Short: "Show one " + g.noun, Example: "  keyraft " + g.word() + " get " + name, Args: named("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, err := dial(cmd)
 			if err != nil {
@@ -159,7 +173,7 @@ func (g registry) delete(c console, dial dialer) *cobra.Command {
 	var force bool
 	name, _, _ := strings.Cut(g.example, " ")
 	cmd := &cobra.Command{
-		Use: "delete NAME", Short: "Delete a " + g.noun, Example: "  keyraft " + g.noun + " delete " + name + " --yes", Args: named("NAME"),
+		Use: "delete NAME", Short: "Delete a " + g.noun, Example: "  keyraft " + g.word() + " delete " + name + " --yes", Args: named("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			api, err := dial(cmd)
 			if err != nil {

@@ -31,7 +31,7 @@ Start with 'keyraft server --dev'. Commands that talk to a cluster take
 		newServer(io, d.RunServer),
 		newGateway(io, dial, d.RunGateway),
 		newOperator(io, dial, d),
-		newClient(io, dial), newUser(io, dial), newScope(io, dial), newRole(io, dial), newGroup(io, dial), newTenant(dial),
+		newClient(io, dial), newUser(io, dial), newScope(io, dial), newRole(io, dial), newGroup(io, dial), newTenant(dial), newTrustedIssuer(io, dial),
 		newToken(io, dial),
 		newBench(io),
 		newConfig(io),

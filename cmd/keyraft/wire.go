@@ -28,6 +28,7 @@ import (
 	"github.com/keyraft/keyraft/httpapi/pages"
 	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/internal/outbound"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/storage"
 	"github.com/keyraft/keyraft/tokens"
@@ -67,6 +68,7 @@ type rooms struct {
 	shared   *tokens.ClusterKeys
 	signing  *tokens.SigningKeys
 	pollers  *gatewayapi.Pollers
+	outbound *outbound.Client
 	routes   []httpapi.Route
 }
 
@@ -165,15 +167,21 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
+	subjects, err1 := tokens.NewSubjects(r.shared)
+	networks, err2 := outbound.ParseNetworks(s.cfg.OutboundAllow)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	r.outbound = outbound.New(outbound.Config{Allow: networks, Loopback: s.cfg.Dev})
 	refresh, codes := tokens.NewRefreshTokens(r.shared), tokens.NewBoxes(r.shared, tokens.KeyCode)
 	pipeline, err := grants.New(grants.Config{
 		Clients: authenticator, Keys: r.signing, Minter: minter, Opaque: opaque, View: s.view, Now: time.Now, Observe: figures.token,
 		Propose: s.propose, Refresh: refresh, Boxes: codes, Absent: absent, Locked: users.Locked, Proofs: proofs, TokenPath: oauthapi.TokenPath,
+		Check: users.Check, Subject: subjects.Subject, Introspector: introspector, Fetch: r.outbound.Get,
+		KeysFailed: func(url string, err error) {
+			s.log.Warn("the keys of a trusted issuer can't be had; its tokens are refused when the present ones are an hour old", "url", url, "err", err)
+		},
 	})
-	if err != nil {
-		return nil, err
-	}
-	subjects, err := tokens.NewSubjects(r.shared)
 	if err != nil {
 		return nil, err
 	}
@@ -426,6 +434,7 @@ func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector
 				return err
 			},
 		},
-		Gateways: adminapi.Gateways{Instances: r.pollers.Instances, Receipt: r.pollers.Receipt},
+		OutboundURL: r.outbound.Check,
+		Gateways:    adminapi.Gateways{Instances: r.pollers.Instances, Receipt: r.pollers.Receipt},
 	})
 }

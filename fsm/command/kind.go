@@ -68,6 +68,9 @@ const (
 	KindRotateRefresh Kind = 51 // level 1
 	KindEndGrant      Kind = 52 // level 1
 
+	KindPutTrustedIssuer    Kind = 60 // level 1
+	KindDeleteTrustedIssuer Kind = 61 // level 1
+
 	KindPutInitialAccessToken    Kind = 65 // level 1
 	KindRegisterClient           Kind = 66 // level 1
 	KindDeleteInitialAccessToken Kind = 67 // level 1
@@ -177,6 +180,10 @@ func New(k Kind, version uint8) (Command, error) {
 		return &RotateRefresh{}, nil
 	case KindEndGrant:
 		return &EndGrant{}, nil
+	case KindPutTrustedIssuer:
+		return &PutTrustedIssuer{}, nil
+	case KindDeleteTrustedIssuer:
+		return &DeleteTrustedIssuer{}, nil
 	case KindPutInitialAccessToken:
 		return &PutInitialAccessToken{}, nil
 	case KindRegisterClient:
@@ -234,6 +241,9 @@ func (*UseCredential) Kind() Kind    { return KindUseCredential }
 func (*Redeem) Kind() Kind        { return KindRedeem }
 func (*RotateRefresh) Kind() Kind { return KindRotateRefresh }
 func (*EndGrant) Kind() Kind      { return KindEndGrant }
+
+func (*PutTrustedIssuer) Kind() Kind    { return KindPutTrustedIssuer }
+func (*DeleteTrustedIssuer) Kind() Kind { return KindDeleteTrustedIssuer }
 
 func (*PutInitialAccessToken) Kind() Kind    { return KindPutInitialAccessToken }
 func (*RegisterClient) Kind() Kind           { return KindRegisterClient }

@@ -661,8 +661,11 @@ type Client struct {
 	IdTokenLifetime                   int64                  `protobuf:"varint,70,opt,name=id_token_lifetime,json=idTokenLifetime,proto3" json:"id_token_lifetime,omitempty"`             // seconds
 	BackchannelDelivery               string                 `protobuf:"bytes,71,opt,name=backchannel_delivery,json=backchannelDelivery,proto3" json:"backchannel_delivery,omitempty"`    // CIBA: "" or poll
 	SelfRegistered                    bool                   `protobuf:"varint,72,opt,name=self_registered,json=selfRegistered,proto3" json:"self_registered,omitempty"`
-	RegistrationToken                 []byte                 `protobuf:"bytes,73,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`             // keyed hash (RFC 7592)
-	RegistrationTokenKey              uint32                 `protobuf:"varint,74,opt,name=registration_token_key,json=registrationTokenKey,proto3" json:"registration_token_key,omitempty"` // version of the hash key
+	RegistrationToken                 []byte                 `protobuf:"bytes,73,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`              // keyed hash (RFC 7592)
+	RegistrationTokenKey              uint32                 `protobuf:"varint,74,opt,name=registration_token_key,json=registrationTokenKey,proto3" json:"registration_token_key,omitempty"`  // version of the hash key
+	ExchangeSubjects                  []string               `protobuf:"bytes,80,rep,name=exchange_subjects,json=exchangeSubjects,proto3" json:"exchange_subjects,omitempty"`                 // audiences whose tokens it may exchange besides its own (RFC 8693); level 1, as the next two
+	ExchangeAudiences                 []string               `protobuf:"bytes,81,rep,name=exchange_audiences,json=exchangeAudiences,proto3" json:"exchange_audiences,omitempty"`              // of its resources, those that it may exchange tokens for
+	ExchangeImpersonation             bool                   `protobuf:"varint,82,opt,name=exchange_impersonation,json=exchangeImpersonation,proto3" json:"exchange_impersonation,omitempty"` // without an actor token nobody is named as actor
 	AccessTokenClaims                 []*ClaimRule           `protobuf:"bytes,90,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
 	unknownFields                     protoimpl.UnknownFields
 	sizeCache                         protoimpl.SizeCache
@@ -1214,6 +1217,27 @@ func (x *Client) GetRegistrationTokenKey() uint32 {
 		return x.RegistrationTokenKey
 	}
 	return 0
+}
+
+func (x *Client) GetExchangeSubjects() []string {
+	if x != nil {
+		return x.ExchangeSubjects
+	}
+	return nil
+}
+
+func (x *Client) GetExchangeAudiences() []string {
+	if x != nil {
+		return x.ExchangeAudiences
+	}
+	return nil
+}
+
+func (x *Client) GetExchangeImpersonation() bool {
+	if x != nil {
+		return x.ExchangeImpersonation
+	}
+	return false
 }
 
 func (x *Client) GetAccessTokenClaims() []*ClaimRule {
@@ -2354,7 +2378,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1d\n" +
 	"\n" +
 	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x16\n" +
-	"\x06sealed\x18\a \x01(\fR\x06sealed\"\xdb\x18\n" +
+	"\x06sealed\x18\a \x01(\fR\x06sealed\"\xee\x19\n" +
 	"\x06Client\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -2443,7 +2467,10 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x14backchannel_delivery\x18G \x01(\tR\x13backchannelDelivery\x12'\n" +
 	"\x0fself_registered\x18H \x01(\bR\x0eselfRegistered\x12-\n" +
 	"\x12registration_token\x18I \x01(\fR\x11registrationToken\x124\n" +
-	"\x16registration_token_key\x18J \x01(\rR\x14registrationTokenKey\x12K\n" +
+	"\x16registration_token_key\x18J \x01(\rR\x14registrationTokenKey\x12+\n" +
+	"\x11exchange_subjects\x18P \x03(\tR\x10exchangeSubjects\x12-\n" +
+	"\x12exchange_audiences\x18Q \x03(\tR\x11exchangeAudiences\x125\n" +
+	"\x16exchange_impersonation\x18R \x01(\bR\x15exchangeImpersonation\x12K\n" +
 	"\x13access_token_claims\x18Z \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaimsB\x10\n" +
 	"\x0e_refresh_graceB\x13\n" +
 	"\x11_refresh_rotation\"\xd2\x04\n" +

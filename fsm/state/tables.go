@@ -45,6 +45,7 @@ import (
 //	0x40 scopes:            tenant | name → Scope
 //	0x41 roles:             tenant | name → Role
 //	0x42 groups:            tenant | name → Group
+//	0x43 trusted issuers:   tenant | iss → TrustedIssuer
 //	0x44 initial access tokens: tenant | id → InitialAccessToken
 //	0x45 registrations:     tenant → Registrations
 //	0x1c credentials:       tenant | user id | credential id → Credential
@@ -84,6 +85,7 @@ const (
 	tableScopes               byte = 0x40
 	tableRoles                byte = 0x41
 	tableGroups               byte = 0x42
+	tableTrustedIssuers       byte = 0x43
 	tableInitialAccessTokens  byte = 0x44
 	tableRegistrations        byte = 0x45
 	tableCredentials          byte = 0x1c
@@ -307,6 +309,8 @@ func decodeInMemory(key, value []byte) (any, error) {
 		m = &Role{}
 	case tableGroups:
 		m = &Group{}
+	case tableTrustedIssuers:
+		m = &TrustedIssuer{}
 	case tableInitialAccessTokens:
 		m = &InitialAccessToken{}
 	case tableRegistrations:

@@ -70,9 +70,14 @@ func newWorld(t testing.TB) *world {
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
+	intro, err := tokens.NewIntrospector(tokens.IntrospectorConfig{Signing: signing, Shared: shared, Now: n.Now, Absent: absent})
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.pipeline, err2 = grants.New(grants.Config{
 		Clients: auth, Keys: signing, Minter: minter, Opaque: opaque, View: n.View, Now: n.Now, Propose: n.Propose,
 		Refresh: tokens.NewRefreshTokens(shared), Boxes: boxes, Absent: absent, Proofs: proofs, TokenPath: "/oauth2/token",
+		Check: noUser, Introspector: intro,
 	})
 	if err2 != nil {
 		t.Fatal(err2)
@@ -96,6 +101,11 @@ func newWorld(t testing.TB) *world {
 	}
 	w.signIn()
 	return w
+}
+
+// noUser is the store of passwords where none is shown.
+func noUser(context.Context, *state.View, string, string, string, bool) (*state.User, error) {
+	return nil, oauth.InvalidGrant.With("nobody has a password here")
 }
 
 // signIn makes a user, and a session of theirs.

@@ -33,7 +33,7 @@ const (
 // Classes of authentication (acr): AAL of NIST SP 800-63B as the RFC 6711 registry has no
 // better name for a password alone.
 const (
-	ACRPassword = "urn:keyraft:acr:1fa"
+	ACRPassword = grants.ACRPassword
 	ACRFactors  = "urn:keyraft:acr:2fa"
 )
 

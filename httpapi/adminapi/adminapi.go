@@ -58,6 +58,9 @@ type Deps struct {
 	Cluster  Cluster
 	Gateways Gateways
 
+	// OutboundURL judges a URL that this server is to fetch from.
+	OutboundURL func(url string) error
+
 	// WriteTimeout bounds a write, its view included; 0: 5 s.
 	WriteTimeout time.Duration
 }
@@ -99,6 +102,8 @@ func (d *Deps) check() error {
 	case d.View == nil || d.Propose == nil || d.Clients == nil || d.Revoker == nil || d.Introspector == nil ||
 		d.Signing == nil || d.Shared == nil || d.Proofs == nil || d.Now == nil || d.Users == nil || d.Absent == nil:
 		return errors.New("adminapi: Deps needs View, Propose, Clients, Revoker, Introspector, Signing, Shared, Proofs, Now, Users and Absent")
+	case d.OutboundURL == nil:
+		return errors.New("adminapi: Deps needs OutboundURL")
 	case d.Gateways.Instances == nil || d.Gateways.Receipt == nil:
 		return errors.New("adminapi: Deps.Gateways needs Instances and Receipt")
 	case d.WriteTimeout < 0:
@@ -136,7 +141,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	var routes []httpapi.Route
 	for _, group := range [][]endpoint{
 		a.clientEndpoints(), a.userEndpoints(), a.revocationEndpoints(), a.gatewayEndpoints(), a.keyEndpoints(), a.tenantEndpoints(), a.registryEndpoints(),
-		a.registrationEndpoints(),
+		a.registrationEndpoints(), a.issuerEndpoints(),
 		a.clusterEndpoints(), a.snapshotEndpoints(),
 	} {
 		for _, e := range group {

@@ -14,10 +14,11 @@ import (
 	"github.com/keyraft/keyraft/httpapi"
 )
 
-// registry is one of the three lists of names of a tenant: scopes, roles, groups. T is
-// the form of its rows as JSON, without what the server owns.
+// registry is one of the lists of names of a tenant: scopes, roles, groups, trusted
+// issuers. T is the form of its rows as JSON, without what the server owns.
 type registry[T any] struct {
 	path, list, noun string
+	key              string   // the member with the name; "" is name
 	query            []string // of DELETE
 	rows             func(v *state.View, tenant string) []row[T]
 	row              func(v *state.View, tenant, name string) (row[T], bool)
@@ -33,6 +34,7 @@ type row[T any] struct {
 	Body       T
 	Created    int64 // seconds
 	Generation uint64
+	key        string // see registry
 }
 
 // MarshalJSON puts name, members and time into one object.
@@ -49,11 +51,18 @@ func (l row[T]) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := slices.Concat([]byte(`{"name":`), name)
+	out := slices.Concat([]byte(`{"`+keyOf(l.key)+`":`), name)
 	if len(body) > 2 {
 		out = slices.Concat(out, []byte(","), body[1:len(body)-1])
 	}
 	return slices.Concat(out, []byte(`,"created_at":`), created, []byte("}")), nil
+}
+
+func keyOf(key string) string {
+	if key == "" {
+		return "name"
+	}
+	return key
 }
 
 func (g *registry[T]) endpoints(a *api) []endpoint {
@@ -100,10 +109,11 @@ func (g *registry[T]) create(a *api, r *request) error {
 		return err
 	}
 	var name string
-	if err := json.Unmarshal(members["name"], &name); err != nil || name == "" {
-		return invalid("name", "the name of the "+g.noun+" is needed")
+	key := keyOf(g.key)
+	if err := json.Unmarshal(members[key], &name); err != nil || name == "" {
+		return invalid(key, "the name of the "+g.noun+" is needed")
 	}
-	delete(members, "name")
+	delete(members, key)
 	in, err := g.decode(r, members, name)
 	if err != nil {
 		return err
@@ -114,7 +124,7 @@ func (g *registry[T]) create(a *api, r *request) error {
 	}
 	switch {
 	case errors.Is(err, command.Exists):
-		return conflict("exists", "name", "a "+g.noun+" of this name is there; change it with PUT or PATCH")
+		return conflict("exists", key, "a "+g.noun+" of this name is there; change it with PUT or PATCH")
 	case errors.Is(err, command.NotReady):
 		return conflict("conflict", "", "the tenant has as many as it may have; delete one first")
 	case err != nil:
@@ -210,10 +220,11 @@ func (g *registry[T]) change(a *api, r *request, onto func(row[T], map[string]js
 			return err
 		}
 		var name string
-		if raw, there := sent["name"]; there && (json.Unmarshal(raw, &name) != nil || name != line.Name) {
-			return invalid("name", "a "+g.noun+" keeps its name; make another one")
+		key := keyOf(g.key)
+		if raw, there := sent[key]; there && (json.Unmarshal(raw, &name) != nil || name != line.Name) {
+			return invalid(key, "a "+g.noun+" keeps its name; make another one")
 		}
-		delete(sent, "name")
+		delete(sent, key)
 		expect, tagged, err := r.ifMatch(line.Generation)
 		if err != nil {
 			return err

@@ -47,7 +47,7 @@ func rowsOf[R, T any](all []R, line func(R) row[T]) []row[T] {
 
 func scopes() *registry[scopeBody] {
 	line := func(s *state.Scope) row[scopeBody] {
-		return row[scopeBody]{s.GetName(), scopeBody{s.GetDisplayName(), s.GetDescription(), s.GetRoles(), s.GetIncludes(), s.GetClaims()}, seconds(s.GetCreatedAt()), s.GetGeneration()}
+		return row[scopeBody]{s.GetName(), scopeBody{s.GetDisplayName(), s.GetDescription(), s.GetRoles(), s.GetIncludes(), s.GetClaims()}, seconds(s.GetCreatedAt()), s.GetGeneration(), ""}
 	}
 	return &registry[scopeBody]{
 		path: "/admin/v1/scopes", list: "scopes", noun: "scope",
@@ -70,7 +70,7 @@ func scopes() *registry[scopeBody] {
 
 func roles() *registry[roleBody] {
 	line := func(s *state.Role) row[roleBody] {
-		return row[roleBody]{s.GetName(), roleBody{s.GetDescription()}, seconds(s.GetCreatedAt()), s.GetGeneration()}
+		return row[roleBody]{s.GetName(), roleBody{s.GetDescription()}, seconds(s.GetCreatedAt()), s.GetGeneration(), ""}
 	}
 	return &registry[roleBody]{
 		path: "/admin/v1/roles", list: "roles", noun: "role", query: []string{"force"},
@@ -93,7 +93,7 @@ func roles() *registry[roleBody] {
 
 func groups() *registry[groupBody] {
 	line := func(s *state.Group) row[groupBody] {
-		return row[groupBody]{s.GetName(), groupBody{s.GetDescription(), s.GetRoles()}, seconds(s.GetCreatedAt()), s.GetGeneration()}
+		return row[groupBody]{s.GetName(), groupBody{s.GetDescription(), s.GetRoles()}, seconds(s.GetCreatedAt()), s.GetGeneration(), ""}
 	}
 	return &registry[groupBody]{
 		path: "/admin/v1/groups", list: "groups", noun: "group",

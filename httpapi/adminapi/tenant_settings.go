@@ -119,7 +119,7 @@ func checkPatterns(patterns []string) error {
 }
 
 func checkGrantTypes(types []string) error {
-	known := append(grants.Types(), oauth.GrantImplicit, oauth.GrantPassword)
+	known := append(grants.Types(), oauth.GrantImplicit)
 	for i, t := range types {
 		if !slices.Contains(known, oauth.GrantType(t)) || slices.Contains(types[:i], t) {
 			return invalid("grant_types", "each is a grant type that this server knows, once; leave it out for those that are on by default")

@@ -23,6 +23,7 @@ import (
 	"github.com/keyraft/keyraft/httpapi/adminapi"
 	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/internal/outbound"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/internal/testnode"
 	"github.com/keyraft/keyraft/storage"
@@ -194,6 +195,7 @@ func (w *world) serve() {
 		Users: users, Absent: absent,
 		View: w.View, Propose: w.Propose, Clients: registry, Revoker: revoker, Introspector: introspector, Signing: signing, Shared: shared, Proofs: newProofs(w.t, shared, time.Now),
 		Rotation: tokens.KeyJobConfig{View: w.View, Ring: w.ring, Now: time.Now}, Now: time.Now, Cluster: w.cluster(),
+		OutboundURL: outbound.New(outbound.Config{}).Check,
 		Gateways: adminapi.Gateways{
 			Instances: func(context.Context) []adminapi.Instance { return w.gateways },
 			Receipt: func(_ context.Context, r adminapi.Revocation, d time.Duration) ([]adminapi.Confirmation, bool) {

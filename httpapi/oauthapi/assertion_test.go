@@ -32,7 +32,7 @@ func TestARefusedRequestUsesNoAssertionUp(t *testing.T) {
 	}{
 		{"a scope that it may not have", oauthapi.TokenPath, tokenForm + "&scope=admin", "invalid_scope", tokenForm + "&scope=read"},
 		{"a resource that it may not name", oauthapi.TokenPath, tokenForm + "&resource=https://evil.example", "invalid_target", tokenForm},
-		{"a grant that is not served", oauthapi.TokenPath, "grant_type=password", "unsupported_grant_type", tokenForm},
+		{"a grant that is not served", oauthapi.TokenPath, "grant_type=kerberos", "unsupported_grant_type", tokenForm},
 		{"an introspection without a token", oauthapi.IntrospectPath, "token=", "invalid_request", "token=x"},
 		{"a revocation without a token", oauthapi.RevokePath, "token=", "invalid_request", "token=x"},
 	} {

@@ -97,7 +97,10 @@ func build(t testing.TB, w *world) *node {
 	n.pipeline, errs[6] = grants.New(grants.Config{
 		Clients: auth, Keys: n.keys, Minter: minter, Opaque: opaque, View: w.View, Now: w.now,
 		Propose: n.Propose, Refresh: tokens.NewRefreshTokens(shared), Boxes: tokens.NewBoxes(shared, tokens.KeyCode), Proofs: n.proofs, TokenPath: oauthapi.TokenPath,
-		Absent: absent,
+		Absent: absent, Introspector: intro,
+		Check: func(context.Context, *state.View, string, string, string, bool) (*state.User, error) {
+			return nil, oauth.InvalidGrant.With("nobody has a password here")
+		},
 		Observe: func(g oauth.GrantType, result string) {
 			if g == oauth.GrantClientCredentials && result == "ok" {
 				n.granted.Add(1)

@@ -50,6 +50,7 @@ var rooms = map[string][]string{
 	"internal/clientcert":  {},
 	"internal/oauth":       {},
 	"internal/seal":        {},
+	"internal/outbound":    {},
 	"internal/config":      {},
 	"internal/arch":        {},
 	"internal/testcluster": {"*"},

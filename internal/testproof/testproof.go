@@ -1,5 +1,6 @@
-// Package testproof makes DPoP proofs (RFC 9449 §4.2) for the tests of all rooms, by the
-// standard library alone, so that tests of the gateway can use it too.
+// Package testproof makes DPoP proofs (RFC 9449 §4.2), and other JWTs of one key, for the
+// tests of all rooms, by the standard library alone, so that tests of the gateway can use
+// it too.
 package testproof
 
 import (
@@ -53,19 +54,49 @@ func With(claims map[string]any, change map[string]any) map[string]any {
 	return out
 }
 
-// Proof signs claims.
+// Proof signs claims as a proof.
 func (k *Key) Proof(t testing.TB, claims map[string]any) string {
 	t.Helper()
-	header, err1 := json.Marshal(map[string]any{"typ": "dpop+jwt", "alg": "ES256", "jwk": k.jwk})
-	payload, err2 := json.Marshal(claims)
-	signed := text(header) + "." + text(payload)
+	return k.Sign(t, map[string]any{"typ": "dpop+jwt", "alg": "ES256", "jwk": k.jwk}, claims)
+}
+
+// Sign makes a JWT of a header and claims, whatever they say.
+func (k *Key) Sign(t testing.TB, header, claims any) string {
+	t.Helper()
+	h, err1 := json.Marshal(header)
+	c, err2 := json.Marshal(claims)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	return k.SignRaw(t, string(h), string(c))
+}
+
+// SignRaw makes a JWT of two texts, JSON or not.
+func (k *Key) SignRaw(t testing.TB, header, claims string) string {
+	t.Helper()
+	signed := text([]byte(header)) + "." + text([]byte(claims))
 	sum := sha256.Sum256([]byte(signed))
-	r, s, err3 := ecdsa.Sign(rand.Reader, k.private, sum[:])
-	if err := errors.Join(err1, err2, err3); err != nil {
+	r, s, err := ecdsa.Sign(rand.Reader, k.private, sum[:])
+	if err != nil {
 		t.Fatal(err)
 	}
 	return signed + "." + text(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
 }
+
+// JWKS is a key set of this one key.
+func (k *Key) JWKS(t testing.TB, kid string) []byte {
+	t.Helper()
+	jwk := maps.Clone(k.jwk)
+	jwk["kid"], jwk["alg"] = kid, "ES256"
+	set, err := json.Marshal(map[string]any{"keys": []any{jwk}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// Public is the public key.
+func (k *Key) Public() *ecdsa.PublicKey { return &k.private.PublicKey }
 
 // Hash is ath of an access token.
 func Hash(token string) string {

@@ -2,7 +2,7 @@ package verify
 
 // Kinds of revocations. A kind's target is a claim of the tokens that it covers.
 const (
-	KindToken       = "token"       // jti
+	KindToken       = "token"       // jti, or root: what came of it by exchange goes with it
 	KindGrant       = "grant"       // gid
 	KindRoot        = "root"        // root
 	KindClient      = "client"      // client_id
@@ -54,6 +54,9 @@ func Covers(r Revocation, c *Claims) bool {
 	if r.IssuedAfter != 0 && !after(&r, c, believed) {
 		return false
 	}
+	if r.Kind == KindToken && r.Target != "" && r.Target == c.Root {
+		return true
+	}
 	return r.Target != "" && r.Target == c.target(r.Kind)
 }
 
@@ -99,6 +102,9 @@ func Targets(c *Claims, fn func(kind, target string) bool) {
 		KindToken, KindGrant, KindRoot, KindClient, KindSubject, KindApplication, KindKeyManager, KindKey,
 	} {
 		if target := c.target(kind); target != "" && !fn(kind, target) {
+			return
+		}
+		if kind == KindToken && c.Root != "" && c.Root != c.JTI && !fn(kind, c.Root) {
 			return
 		}
 	}

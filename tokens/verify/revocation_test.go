@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -40,7 +41,8 @@ func TestCoversExactly(t *testing.T) {
 		if c.KeyManager == "" {
 			claim["keymanager"] = "resident"
 		}
-		meant := r.Target != "" && claim[r.Kind] == r.Target && (r.Issuer == "" || r.Issuer == c.Issuer)
+		named := claim[r.Kind] == r.Target || r.Kind == "token" && c.Root == r.Target // a token takes its tree with it
+		meant := r.Target != "" && named && (r.Issuer == "" || r.Issuer == c.Issuer)
 		before := r.IssuedBefore == 0 || c.IssuedAt <= r.IssuedBefore
 		after := c.IssuedAt > r.IssuedAfter
 		if c.Own && r.Kind != "key" {
@@ -53,18 +55,21 @@ func TestCoversExactly(t *testing.T) {
 		if got := verify.Covers(r, &c); got != (meant && before) {
 			t.Fatalf("Covers says %v of %+v and %+v", got, r, c)
 		}
-		found := map[string]string{}
+		found := map[[2]string]bool{}
 		verify.Targets(&c, func(kind, target string) bool {
-			if _, twice := found[kind]; twice || target == "" {
+			if found[[2]string{kind, target}] || target == "" {
 				t.Fatalf("target %q of kind %q", target, kind)
 			}
-			found[kind] = target
+			found[[2]string{kind, target}] = true
 			return true
 		})
+		want := map[[2]string]bool{{"token", c.Root}: true}
 		for kind, target := range claim {
-			if found[kind] != target {
-				t.Fatalf("Targets gives %q for %s, want %q", found[kind], kind, target)
-			}
+			want[[2]string{kind, target}] = true
+		}
+		maps.DeleteFunc(want, func(pair [2]string, _ bool) bool { return pair[1] == "" })
+		if !maps.Equal(found, want) {
+			t.Fatalf("Targets gives %v, want %v", found, want)
 		}
 	})
 }

@@ -168,6 +168,11 @@ func (a API) Issue(ctx context.Context, c Client, scope string) (string, error) 
 	if scope != "" {
 		form.Set("scope", scope)
 	}
+	return a.Grant(ctx, c, form)
+}
+
+// Grant gets an access token by whatever grant the form names.
+func (a API) Grant(ctx context.Context, c Client, form url.Values) (string, error) {
 	var answer struct {
 		AccessToken string `json:"access_token"`
 	}
