@@ -15,7 +15,6 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
-	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/tokens"
 )
 
@@ -38,13 +37,7 @@ func withFactors(t *testing.T) *factored {
 	boxes := tokens.NewBoxes(shared, tokens.KeyCode)
 	f, err := identity.NewFactors(identity.FactorsConfig{
 		Propose: w.Propose, View: w.View, Now: w.Now, Users: w.users, Seal: boxes.Seal, Open: boxes.Open,
-		Hashes: func(v *state.View, secret []byte) (out [][32]byte, err error) {
-			err = shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
-				out = append(out, seal.Hash(key, secret))
-				return true
-			})
-			return out, err
-		},
+		Hashes: shared.Hashes,
 		Issuer: func(*state.View, string) (string, error) { return made.issuer, nil },
 	})
 	if err != nil {

@@ -345,3 +345,9 @@ func (f *Factors) usePasskey(ctx context.Context, user *state.User, key *webauth
 	}
 	return err
 }
+
+// HavePasskeys tells whether the issuer's host can have passkeys at all.
+func (f *Factors) HavePasskeys(v *state.View, tenant string) (bool, error) {
+	_, ok, err := f.party(v, tenant)
+	return ok, err
+}

@@ -16,7 +16,6 @@ func (s *Sessions) Of(v *state.View, user *state.User) ([]*state.Session, error)
 	if err != nil {
 		return nil, err
 	}
-	now := s.now(v)
 	var out []*state.Session
 	for _, id := range ids {
 		row, err := v.Session(user.GetTenant(), id)
@@ -26,11 +25,17 @@ func (s *Sessions) Of(v *state.View, user *state.User) ([]*state.Session, error)
 			}
 			return nil, err
 		}
-		if row.GetExpiresAt() > now && row.GetCreatedAt() > user.GetSessionsAfter() {
+		if s.Stands(v, row, user) {
 			out = append(out, row)
 		}
 	}
 	return out, nil
+}
+
+// Stands tells whether a session of a user has not ended, by its time or by what ended all
+// of theirs.
+func (s *Sessions) Stands(v *state.View, row *state.Session, user *state.User) bool {
+	return row.GetExpiresAt() > s.now(v) && row.GetCreatedAt() > user.GetSessionsAfter() && row.GetUser() == user.GetId()
 }
 
 // EndOthers ends the sessions of a user but one; "" keeps none.

@@ -184,7 +184,11 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	pageRoutes, err := r.pages(engine, users, codes)
+	people, err := r.people(users, codes)
+	if err != nil {
+		return nil, err
+	}
+	pageRoutes, err := r.pages(engine, people, codes)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +219,7 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	adminRoutes, err := r.admin(revoker, introspector, users)
+	adminRoutes, err := r.admin(revoker, introspector, people)
 	if err != nil {
 		return nil, err
 	}
@@ -234,25 +238,11 @@ func (s *server) rooms() (*rooms, error) {
 }
 
 // pages builds what people see.
-func (r *rooms) pages(engine *authorize.Engine, users *identity.Users, boxes *tokens.Boxes) ([]httpapi.Route, error) {
+func (r *rooms) pages(engine *authorize.Engine, people *people, boxes *tokens.Boxes) ([]httpapi.Route, error) {
 	s := r.server
-	sessions, err := identity.NewSessions(identity.SessionsConfig{
-		Propose: s.propose, View: s.view, Now: time.Now, Absent: absent, Seal: boxes.Seal, Open: boxes.Open,
-		Hashes: func(v *state.View, secret []byte) (hashes [][32]byte, err error) {
-			err = r.shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
-				hashes = append(hashes, seal.Hash(key, secret))
-				return true
-			})
-			return hashes, err
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
 	return pages.Routes(pages.Deps{
-		Engine: engine, View: s.view, Keys: r.signing, Users: users, Sessions: sessions,
-		Consents: &identity.Consents{Propose: s.propose, View: s.view, Absent: absent},
-		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open},
+		Engine: engine, View: s.view, Keys: r.signing, Users: people.users, Sessions: people.sessions, Consents: people.consents,
+		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open}, Factors: people.factors,
 	})
 }
 
@@ -409,10 +399,11 @@ func (r *rooms) gateways() ([]httpapi.Route, error) {
 }
 
 // admin builds what operators ask.
-func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector, users *identity.Users) ([]httpapi.Route, error) {
+func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector, people *people) ([]httpapi.Route, error) {
 	s, n := r.server, r.server.node
 	return adminapi.Routes(adminapi.Deps{
-		View: s.view, Propose: s.propose, Clients: r.registry, Users: users, Absent: absent, Revoker: revoker, Introspector: introspector,
+		View: s.view, Propose: s.propose, Clients: r.registry, Users: people.users, Absent: absent, Revoker: revoker, Introspector: introspector,
+		Sessions: people.sessions, Consents: people.consents, Factors: people.factors,
 		Signing: r.signing, Shared: r.shared, Proofs: s.proofs.Load(), Rotation: s.rotation(), Now: time.Now, WriteTimeout: s.cfg.WriteTimeout,
 		Cluster: adminapi.Cluster{
 			Status: n.Status, Members: n.Members, Remove: n.Remove, Promote: n.Promote, Transfer: n.TransferLeader,
