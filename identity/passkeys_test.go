@@ -11,13 +11,13 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
-	"github.com/keyraft/keyraft/internal/testpasskey"
+	"github.com/keyraft/keyraft/internal/testfactor"
 )
 
 const origin = "https://id.example:8443"
 
 // register gives a user a passkey of an authenticator.
-func (f *factored) register(user *state.User, a *testpasskey.Authenticator, name string) {
+func (f *factored) register(user *state.User, a *testfactor.Authenticator, name string) {
 	f.t.Helper()
 	c, err := f.BeginRegistration(f.view(), user, here)
 	if err != nil {
@@ -29,7 +29,7 @@ func (f *factored) register(user *state.User, a *testpasskey.Authenticator, name
 }
 
 // login asks for any passkey, and shows what the authenticator answers.
-func (f *factored) login(a *testpasskey.Authenticator, forge ...func(*testpasskey.Answer)) (*state.User, error) {
+func (f *factored) login(a *testfactor.Authenticator, forge ...func(*testfactor.Answer)) (*state.User, error) {
 	f.t.Helper()
 	c, err := f.BeginLogin(f.view(), tenant, here)
 	if err != nil {
@@ -50,7 +50,7 @@ func decoded(t *testing.T, id string) []byte {
 func TestPasskeyAloneAndAsAFactor(t *testing.T) {
 	t.Parallel()
 	f := withFactors(t)
-	a := &testpasskey.Authenticator{Origin: origin}
+	a := &testfactor.Authenticator{Origin: origin}
 	f.register(f.user, a, "my phone")
 	for range 3 { // an authenticator that does not count
 		user, err := f.login(a)
@@ -62,7 +62,7 @@ func TestPasskeyAloneAndAsAFactor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unverified := func(w *testpasskey.Answer) { w.Verified = false } // a touch, after a password
+	unverified := func(w *testfactor.Answer) { w.Verified = false } // a touch, after a password
 	if err := f.CheckPasskey(t.Context(), f.view(), f.user, here, c.Value, a.Get(t, c.Options, unverified)); err != nil {
 		t.Error(err)
 	}
@@ -70,7 +70,7 @@ func TestPasskeyAloneAndAsAFactor(t *testing.T) {
 	if err != nil || len(have.Passkeys) != 1 || have.Passkeys[0].GetName() != "my phone" || have.Passkeys[0].GetUsedAt() == 0 {
 		t.Fatalf("%v, %v", have, err)
 	}
-	second := &testpasskey.Authenticator{Origin: origin, Counts: true}
+	second := &testfactor.Authenticator{Origin: origin, Counts: true}
 	f.register(f.user, second, "my key")
 	for range 3 {
 		if _, err := f.login(second); err != nil {
@@ -92,25 +92,25 @@ func TestPasskeyAloneAndAsAFactor(t *testing.T) {
 func TestWEB08ForgedLogins(t *testing.T) {
 	t.Parallel()
 	f := withFactors(t)
-	a := &testpasskey.Authenticator{Origin: origin, Counts: true}
+	a := &testfactor.Authenticator{Origin: origin, Counts: true}
 	f.register(f.user, a, "")
 	bob := f.make("bob")
-	forged := map[string]func(*testpasskey.Answer){
-		"another origin":                 func(w *testpasskey.Answer) { w.Origin = "https://evil.example" },
-		"another port":                   func(w *testpasskey.Answer) { w.Origin = "https://id.example" },
-		"a sibling's origin":             func(w *testpasskey.Answer) { w.Origin = "https://id.example:8443.evil.example" },
-		"a frame of another origin":      func(w *testpasskey.Answer) { w.CrossOrigin = true },
-		"the parent domain":              func(w *testpasskey.Answer) { w.Party = "example" },
-		"no user verification":           func(w *testpasskey.Answer) { w.Verified = false },
-		"no user presence":               func(w *testpasskey.Answer) { w.Present = false },
-		"another challenge":              func(w *testpasskey.Answer) { w.Challenge = strings.Repeat("A", 43) },
-		"a registration":                 func(w *testpasskey.Answer) { w.Type = "webauthn.create" },
-		"another user's handle":          func(w *testpasskey.Answer) { w.Handle = []byte(bob.GetId()) },
-		"no handle":                      func(w *testpasskey.Answer) { w.Handle = nil },
-		"an id that is nobody's":         func(w *testpasskey.Answer) { w.ID = []byte("nobody's passkey") },
-		"a bad signature":                func(w *testpasskey.Answer) { w.BadSignature = true },
-		"a signature count that is back": func(w *testpasskey.Answer) { w.Count = 1 },
-		"a count of none":                func(w *testpasskey.Answer) { w.Count = 0 },
+	forged := map[string]func(*testfactor.Answer){
+		"another origin":                 func(w *testfactor.Answer) { w.Origin = "https://evil.example" },
+		"another port":                   func(w *testfactor.Answer) { w.Origin = "https://id.example" },
+		"a sibling's origin":             func(w *testfactor.Answer) { w.Origin = "https://id.example:8443.evil.example" },
+		"a frame of another origin":      func(w *testfactor.Answer) { w.CrossOrigin = true },
+		"the parent domain":              func(w *testfactor.Answer) { w.Party = "example" },
+		"no user verification":           func(w *testfactor.Answer) { w.Verified = false },
+		"no user presence":               func(w *testfactor.Answer) { w.Present = false },
+		"another challenge":              func(w *testfactor.Answer) { w.Challenge = strings.Repeat("A", 43) },
+		"a registration":                 func(w *testfactor.Answer) { w.Type = "webauthn.create" },
+		"another user's handle":          func(w *testfactor.Answer) { w.Handle = []byte(bob.GetId()) },
+		"no handle":                      func(w *testfactor.Answer) { w.Handle = nil },
+		"an id that is nobody's":         func(w *testfactor.Answer) { w.ID = []byte("nobody's passkey") },
+		"a bad signature":                func(w *testfactor.Answer) { w.BadSignature = true },
+		"a signature count that is back": func(w *testfactor.Answer) { w.Count = 1 },
+		"a count of none":                func(w *testfactor.Answer) { w.Count = 0 },
 	}
 	for range 3 {
 		if _, err := f.login(a); err != nil {
@@ -154,7 +154,7 @@ func TestWEB08ForgedLogins(t *testing.T) {
 func TestWEB08ChallengesAreOfOneBrowserOnce(t *testing.T) {
 	t.Parallel()
 	f := withFactors(t)
-	a := &testpasskey.Authenticator{Origin: origin}
+	a := &testfactor.Authenticator{Origin: origin}
 	f.register(f.user, a, "")
 	c, err := f.BeginLogin(f.view(), tenant, here)
 	if err != nil {
@@ -196,29 +196,29 @@ func TestWEB08ForgedRegistrations(t *testing.T) {
 	t.Parallel()
 	f := withFactors(t)
 	bob := f.make("bob")
-	a := &testpasskey.Authenticator{Origin: origin}
+	a := &testfactor.Authenticator{Origin: origin}
 	f.register(bob, a, "")
 	taken, err := f.Of(f.view(), bob)
 	if err != nil {
 		t.Fatal(err)
 	}
 	bobs := taken.Passkeys[0].GetId()
-	for why, forge := range map[string]func(*testpasskey.Answer){
-		"another origin":            func(w *testpasskey.Answer) { w.Origin = "https://evil.example" },
-		"a frame of another origin": func(w *testpasskey.Answer) { w.CrossOrigin = true },
-		"another party":             func(w *testpasskey.Answer) { w.Party = "evil.example" },
-		"no user presence":          func(w *testpasskey.Answer) { w.Present = false },
-		"another challenge":         func(w *testpasskey.Answer) { w.Challenge = strings.Repeat("A", 43) },
-		"a login":                   func(w *testpasskey.Answer) { w.Type = "webauthn.get" },
-		"another user's passkey":    func(w *testpasskey.Answer) { w.ID = decoded(t, bobs) },
-		"a very long id":            func(w *testpasskey.Answer) { w.ID = make([]byte, 1024) },
-		"CBOR that nests deeply":    func(w *testpasskey.Answer) { w.Padding = 9000 },
+	for why, forge := range map[string]func(*testfactor.Answer){
+		"another origin":            func(w *testfactor.Answer) { w.Origin = "https://evil.example" },
+		"a frame of another origin": func(w *testfactor.Answer) { w.CrossOrigin = true },
+		"another party":             func(w *testfactor.Answer) { w.Party = "evil.example" },
+		"no user presence":          func(w *testfactor.Answer) { w.Present = false },
+		"another challenge":         func(w *testfactor.Answer) { w.Challenge = strings.Repeat("A", 43) },
+		"a login":                   func(w *testfactor.Answer) { w.Type = "webauthn.get" },
+		"another user's passkey":    func(w *testfactor.Answer) { w.ID = decoded(t, bobs) },
+		"a very long id":            func(w *testfactor.Answer) { w.ID = make([]byte, 1024) },
+		"CBOR that nests deeply":    func(w *testfactor.Answer) { w.Padding = 9000 },
 	} {
 		c, err := f.BeginRegistration(f.view(), f.user, here)
 		if err != nil {
 			t.Fatal(err)
 		}
-		forger := &testpasskey.Authenticator{Origin: origin}
+		forger := &testfactor.Authenticator{Origin: origin}
 		if err := f.Register(t.Context(), f.view(), f.user, here, c.Value, forger.Create(t, c.Options, forge), ""); !errors.Is(err, oauth.InvalidGrant) {
 			t.Errorf("%s: %v", why, err)
 		}

@@ -56,7 +56,7 @@ var rooms = map[string][]string{
 	"internal/testnode":    {"*"}, // links Pebble and fasthttp: no test of gateway may import it
 	"internal/testproof":   {},
 	"internal/testbrowser": {},
-	"internal/testpasskey": {},
+	"internal/testfactor":  {},
 	"internal/e2e":         {"*"},
 	"internal/e2e/proc":    {},
 	"internal/bench":       {"*"},

@@ -1,7 +1,8 @@
-// Package testpasskey is a browser's and an authenticator's part of WebAuthn for tests, by
-// the standard library alone: it makes passkeys (ES256, attestation "none") and proofs by
-// them, and forged ones.
-package testpasskey
+// Package testfactor is what users prove themselves with, for tests and by the standard
+// library alone: an authenticator app's codes (RFC 6238), and a browser's and an
+// authenticator's part of WebAuthn, which makes passkeys (ES256, attestation "none") and
+// proofs by them, and forged ones.
+package testfactor
 
 import (
 	"crypto/ecdsa"
