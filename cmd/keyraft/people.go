@@ -16,7 +16,7 @@ type people struct {
 	factors  *identity.Factors
 }
 
-func (r *rooms) people(users *identity.Users, boxes *tokens.Boxes) (*people, error) {
+func (r *rooms) newPeople(users *identity.Users, boxes *tokens.Boxes) (*people, error) {
 	s := r.server
 	sessions, err1 := identity.NewSessions(identity.SessionsConfig{
 		Propose: s.propose, View: s.view, Now: time.Now, Absent: absent, Seal: boxes.Seal, Open: boxes.Open, Hashes: r.shared.Hashes,

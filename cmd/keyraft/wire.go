@@ -67,6 +67,7 @@ type rooms struct {
 	shared   *tokens.ClusterKeys
 	signing  *tokens.SigningKeys
 	pollers  *gatewayapi.Pollers
+	people   *people
 	routes   []httpapi.Route
 }
 
@@ -184,11 +185,11 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	people, err := r.people(users, codes)
+	r.people, err = r.newPeople(users, codes)
 	if err != nil {
 		return nil, err
 	}
-	pageRoutes, err := r.pages(engine, people, codes)
+	pageRoutes, err := r.pages(engine, codes)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +220,7 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	adminRoutes, err := r.admin(revoker, introspector, people)
+	adminRoutes, err := r.admin(revoker, introspector)
 	if err != nil {
 		return nil, err
 	}
@@ -238,11 +239,11 @@ func (s *server) rooms() (*rooms, error) {
 }
 
 // pages builds what people see.
-func (r *rooms) pages(engine *authorize.Engine, people *people, boxes *tokens.Boxes) ([]httpapi.Route, error) {
+func (r *rooms) pages(engine *authorize.Engine, boxes *tokens.Boxes) ([]httpapi.Route, error) {
 	s := r.server
 	return pages.Routes(pages.Deps{
-		Engine: engine, View: s.view, Keys: r.signing, Users: people.users, Sessions: people.sessions, Consents: people.consents,
-		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open}, Factors: people.factors,
+		Engine: engine, View: s.view, Keys: r.signing, Users: r.people.users, Sessions: r.people.sessions, Consents: r.people.consents,
+		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open}, Factors: r.people.factors,
 	})
 }
 
@@ -399,11 +400,11 @@ func (r *rooms) gateways() ([]httpapi.Route, error) {
 }
 
 // admin builds what operators ask.
-func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector, people *people) ([]httpapi.Route, error) {
+func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector) ([]httpapi.Route, error) {
 	s, n := r.server, r.server.node
 	return adminapi.Routes(adminapi.Deps{
-		View: s.view, Propose: s.propose, Clients: r.registry, Users: people.users, Absent: absent, Revoker: revoker, Introspector: introspector,
-		Sessions: people.sessions, Consents: people.consents, Factors: people.factors,
+		View: s.view, Propose: s.propose, Clients: r.registry, Users: r.people.users, Absent: absent, Revoker: revoker, Introspector: introspector,
+		Sessions: r.people.sessions, Consents: r.people.consents, Factors: r.people.factors,
 		Signing: r.signing, Shared: r.shared, Proofs: s.proofs.Load(), Rotation: s.rotation(), Now: time.Now, WriteTimeout: s.cfg.WriteTimeout,
 		Cluster: adminapi.Cluster{
 			Status: n.Status, Members: n.Members, Remove: n.Remove, Promote: n.Promote, Transfer: n.TransferLeader,
