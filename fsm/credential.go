@@ -64,11 +64,16 @@ func (s step) putCredential(c *command.PutCredential) (command.Result, error) {
 	}
 	var replaced *state.Credential
 	for _, m := range have {
-		if m.GetId() == next.GetId() {
+		switch {
+		case m.GetId() == next.GetId():
 			return reject(command.Exists)
-		}
-		if m.GetId() == c.GetReplaces() {
+		case m.GetId() == c.GetReplaces():
 			replaced = m
+		case m.GetKind() == next.GetKind() && m.GetKind() != state.KindPasskey:
+			return reject(command.Stale) // one of these at most, decided on when there was none or another
+		}
+		if c.GetFirst() && m.GetKind() != state.KindRecovery {
+			return reject(command.Stale)
 		}
 	}
 	if c.GetReplaces() != "" && replaced == nil {

@@ -152,17 +152,34 @@ func TestCredentialsAreBounded(t *testing.T) {
 		t.Log(name)
 		n.refused(&command.PutCredential{Credential: c}, command.Invalid)
 	}
-	for i := range maxCredentials {
-		n.must(&command.PutCredential{Credential: credential("u1", fmt.Sprint(i), "recovery")})
+	for i := range maxCredentials - 1 {
+		n.must(&command.PutCredential{Credential: credential("u1", fmt.Sprint(i), "passkey")})
 	}
-	n.refused(&command.PutCredential{Credential: credential("u1", "more", "recovery")}, command.NotReady)
+	n.must(&command.PutCredential{Credential: credential("u1", "codes", "recovery")})
+	n.refused(&command.PutCredential{Credential: credential("u1", "more", "passkey")}, command.NotReady)
+	n.refused(&command.PutCredential{Credential: credential("u1", "more", "recovery")}, command.Stale) // one set of codes
 	n.refused(&command.PutCredential{Credential: credential("u1", "more", "recovery"), Replaces: "none"}, command.Stale)
 	n.refused(&command.PutCredential{Credential: credential("u1", "more", "totp"), Replaces: "0"}, command.Conflict)
-	n.must(&command.PutCredential{Credential: credential("u1", "more", "recovery"), Replaces: "0"})
-	n.refused(&command.UseCredential{Tenant: "default", User: "u1", Id: "0"}, command.NotFound) // a code of the old set
+	n.must(&command.PutCredential{Credential: credential("u1", "more", "recovery"), Replaces: "codes"})
+	n.refused(&command.UseCredential{Tenant: "default", User: "u1", Id: "codes"}, command.NotFound) // a code of the old set
 	if have, err := n.View().CredentialsOf("default", "u1"); err != nil || len(have) != maxCredentials {
 		t.Errorf("%d credentials, %v", len(have), err)
 	}
+}
+
+// TestWEB09TheFirstFactorIsTheFirst: what a user without a factor has begun to set up takes
+// nobody's place who has one by now.
+func TestWEB09TheFirstFactorIsTheFirst(t *testing.T) {
+	t.Parallel()
+	n, _ := peopled(t)
+	n.must(&command.PutCredential{Credential: credential("u1", "codes", "recovery")})
+	n.must(&command.PutCredential{Credential: credential("u1", "mine", "totp"), First: true})
+	n.refused(&command.PutCredential{Credential: credential("u1", "theirs", "totp"), First: true}, command.Stale)
+	n.refused(&command.PutCredential{Credential: credential("u1", "theirs", "totp"), First: true, Replaces: "mine"}, command.Stale)
+	n.refused(&command.PutCredential{Credential: credential("u1", "theirs", "totp")}, command.Stale)
+	n.must(&command.PutCredential{Credential: credential("u1", "p", "passkey")})
+	n.must(&command.DeleteCredential{Tenant: "default", User: "u1", Id: "mine"})
+	n.refused(&command.PutCredential{Credential: credential("u1", "theirs", "totp"), First: true}, command.Stale)
 }
 
 // TestADeletedUserLeavesNoProofs: credentials and consents have no end of their own.

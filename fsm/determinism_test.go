@@ -175,7 +175,7 @@ func (d drawn) login(tenant string) command.Command {
 	case 4:
 		m := credential(owner, id, d.pick("kind of credential", "totp", "passkey", "recovery", "no such"))
 		m.Tenant = tenant
-		return &command.PutCredential{Credential: m, Replaces: d.pick("replaces", "", "", "l1", "l2"), Challenge: d.pick("challenge", "", "c1"), ChallengeEndsAt: d.end()}
+		return &command.PutCredential{Credential: m, Replaces: d.pick("replaces", "", "", "l1", "l2"), Challenge: d.pick("challenge", "", "c1"), ChallengeEndsAt: d.end(), First: d.flag("first")}
 	case 5:
 		return &command.DeleteCredential{Tenant: tenant, User: owner, Id: id}
 	default:

@@ -58,7 +58,7 @@ func (f *factored) enrol(user *state.User) []byte {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if err := f.ConfirmTOTP(f.t.Context(), f.view(), user, here, e.Value, f.code(secret, 0)); err != nil {
+	if err := f.ConfirmTOTP(f.t.Context(), f.view(), user, here, e.Value, f.code(secret, 0), false); err != nil {
 		f.t.Fatal(err)
 	}
 	return secret
@@ -240,7 +240,7 @@ func TestEnrolmentIsOfItsBrowser(t *testing.T) {
 		t.Errorf("%s, %v", u, err)
 	}
 	confirm := func(user *state.User, browser, value, code string) error {
-		return f.ConfirmTOTP(t.Context(), f.view(), user, browser, value, code)
+		return f.ConfirmTOTP(t.Context(), f.view(), user, browser, value, code, false)
 	}
 	if err := confirm(f.user, here, e.Value, "000000"); !errors.Is(err, oauth.InvalidGrant) {
 		t.Errorf("a wrong code: %v", err)

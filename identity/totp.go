@@ -161,9 +161,11 @@ func (f *Factors) openEnrolment(v *state.View, user *state.User, browser, value 
 }
 
 // ConfirmTOTP stores an authenticator whose first code is right, in place of the user's
-// last one. That code is used up by it. Errors: oauth.InvalidGrant for a wrong code,
-// oauth.InvalidRequest for a value that is none of this browser.
-func (f *Factors) ConfirmTOTP(ctx context.Context, v *state.View, user *state.User, browser, value, code string) error {
+// last one. That code is used up by it. first says that the user has no second factor: one
+// that has come meanwhile stays (WEB-09). Errors: oauth.InvalidGrant for a wrong code,
+// oauth.InvalidRequest for a value that is none of this browser, command.Stale when another
+// factor was first.
+func (f *Factors) ConfirmTOTP(ctx context.Context, v *state.View, user *state.User, browser, value, code string, first bool) error {
 	e, err := f.openEnrolment(v, user, browser, value)
 	if err != nil {
 		return err
@@ -182,7 +184,7 @@ func (f *Factors) ConfirmTOTP(ctx context.Context, v *state.View, user *state.Us
 	}
 	return f.put(ctx, &command.PutCredential{
 		Credential: &state.Credential{Tenant: user.GetTenant(), User: user.GetId(), Id: randomID(), Kind: state.KindTOTP, Sealed: []byte(sealed), Counter: step},
-		Replaces:   have.TOTP.GetId(),
+		Replaces:   have.TOTP.GetId(), First: first,
 	})
 }
 

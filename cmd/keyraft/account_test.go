@@ -188,6 +188,9 @@ func TestStepUp(t *testing.T) {
 	}
 	p := s.Open(t, authorizePath("acr_values", two))
 	secret := secretOf(t, p)
+	other := s.browser() // of one who knows the password, and waits
+	theirs := other.Submit(t, other.Open(t, authorizePath("acr_values", two)), "username", "alice", "password", phrase)
+	theirSecret := secretOf(t, theirs)
 	p = s.SubmitTo(t, p, "/factor/setup", "code", "x")
 	if secretOf(t, p) != secret {
 		t.Error("a wrong first code makes another secret")
@@ -196,6 +199,11 @@ func TestStepUp(t *testing.T) {
 	if fmt.Sprint(up["amr"]) != "[pwd otp mfa]" || up["acr"] != two || up["sid"] != first["sid"] {
 		t.Errorf("amr %v, acr %v, the session is the same: %v", up["amr"], up["acr"], up["sid"] == first["sid"])
 	}
+	late := other.SubmitTo(t, theirs, "/factor/setup", "code", testfactor.Code(t, theirSecret, time.Now()))
+	if late.FormTo(t, "/factor"); other.Cookies["keyraft-session"] != "" {
+		t.Error("a second factor was replaced with a password alone (WEB-09)")
+	}
+	other.SubmitTo(t, late, "/factor", "code", testfactor.Code(t, theirSecret, time.Now().Add(30*time.Second))).FormTo(t, "/factor")
 	if s.Cookies["keyraft-session"] == old {
 		t.Error("the cookie of before the step up is good after it (WEB-04)")
 	}

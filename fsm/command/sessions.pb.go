@@ -270,6 +270,7 @@ type PutCredential struct {
 	Replaces        string                 `protobuf:"bytes,2,opt,name=replaces,proto3" json:"replaces,omitempty"`
 	Challenge       string                 `protobuf:"bytes,3,opt,name=challenge,proto3" json:"challenge,omitempty"`                                       // that it answers, used up with it; "": none
 	ChallengeEndsAt int64                  `protobuf:"varint,4,opt,name=challenge_ends_at,json=challengeEndsAt,proto3" json:"challenge_ends_at,omitempty"` // seconds
+	First           bool                   `protobuf:"varint,5,opt,name=first,proto3" json:"first,omitempty"`                                              // the user has no factor yet, or it is refused
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -330,6 +331,13 @@ func (x *PutCredential) GetChallengeEndsAt() int64 {
 		return x.ChallengeEndsAt
 	}
 	return 0
+}
+
+func (x *PutCredential) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
 }
 
 // DeleteCredential removes a proof of a user.
@@ -518,14 +526,15 @@ const file_fsm_command_sessions_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1b\n" +
 	"\tclient_id\x18\x03 \x01(\tR\bclientId\x12\x1a\n" +
-	"\bfamilies\x18\x04 \x03(\tR\bfamilies\"\xb3\x01\n" +
+	"\bfamilies\x18\x04 \x03(\tR\bfamilies\"\xc9\x01\n" +
 	"\rPutCredential\x12<\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\v2\x1c.keyraft.state.v1.CredentialR\n" +
 	"credential\x12\x1a\n" +
 	"\breplaces\x18\x02 \x01(\tR\breplaces\x12\x1c\n" +
 	"\tchallenge\x18\x03 \x01(\tR\tchallenge\x12*\n" +
-	"\x11challenge_ends_at\x18\x04 \x01(\x03R\x0fchallengeEndsAt\"N\n" +
+	"\x11challenge_ends_at\x18\x04 \x01(\x03R\x0fchallengeEndsAt\x12\x14\n" +
+	"\x05first\x18\x05 \x01(\bR\x05first\"N\n" +
 	"\x10DeleteCredential\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x0e\n" +

@@ -76,7 +76,7 @@ func (p *pages) addAuthenticator(x *visit) error {
 		return err
 	}
 	value := x.form.Get("enrolment")
-	err = p.Factors.ConfirmTOTP(x.ctx, x.view, who.User, x.browser(), value, x.form.Get("code"))
+	err = p.Factors.ConfirmTOTP(x.ctx, x.view, who.User, x.browser(), value, x.form.Get("code"), false)
 	switch {
 	case errors.Is(err, oauth.InvalidGrant):
 		e, err := p.Factors.ResumeTOTP(x.view, who.User, x.browser(), value)

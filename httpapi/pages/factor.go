@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants/authorize"
 	"github.com/keyraft/keyraft/identity"
@@ -206,7 +207,7 @@ func (p *pages) setUp(x *visit) error {
 		return x.factor(r, user, "")
 	}
 	value := x.form.Get("enrolment")
-	err = p.Factors.ConfirmTOTP(x.ctx, x.view, user, x.browser(), value, x.form.Get("code"))
+	err = p.Factors.ConfirmTOTP(x.ctx, x.view, user, x.browser(), value, x.form.Get("code"), true)
 	switch {
 	case errors.Is(err, oauth.InvalidGrant):
 		e, err := p.Factors.ResumeTOTP(x.view, user, x.browser(), value)
@@ -214,8 +215,11 @@ func (p *pages) setUp(x *visit) error {
 			return err
 		}
 		return x.showSetUp(r, e, "totp.wrong")
-	case errors.Is(err, oauth.InvalidRequest):
-		return x.factor(r, user, "") // another secret
+	case errors.Is(err, oauth.InvalidRequest), errors.Is(err, command.Stale):
+		if x.view, err = p.View(x.ctx, state.Linearizable); err != nil {
+			return err
+		}
+		return x.factor(r, user, "") // another secret; or what was set up elsewhere meanwhile
 	case err != nil:
 		return err
 	}
