@@ -222,14 +222,13 @@ func (p *pages) endSessions(x *visit) error {
 		return err
 	}
 	sid := x.form.Get("end")
+	if sid == who.Session.GetId() {
+		return x.signOut(who.Session, "")
+	}
 	if slices.ContainsFunc(rows, func(s *state.Session) bool { return s.GetId() == sid }) { // nobody ends another's
 		if err := p.Sessions.End(x.ctx, x.tenant, sid); err != nil {
 			return err
 		}
-	}
-	if sid == who.Session.GetId() {
-		x.setCookie(sessionCookie, "")
-		return x.page(fasthttp.StatusOK, "logged_out", "", &errorPage{})
 	}
 	return x.done()
 }
