@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"maps"
-	"net/http"
 	"regexp"
 	"sync"
 	"testing"
@@ -12,10 +11,7 @@ import (
 	"github.com/keyraft/keyraft/internal/testfactor"
 )
 
-const (
-	issuer = "https://keyraft.test" // a name, for passkeys
-	phrase = "a long phrase of mine"
-)
+const issuer = "https://keyraft.test" // a name, for passkeys
 
 // window is a browser whose requests go to these nodes in turn.
 func (w *world) window(nodes ...*node) *testbrowser.Browser {
@@ -62,10 +58,8 @@ func TestSecondFactorsOnThreeNodes(t *testing.T) {
 		}
 		return nil
 	})
-	if err := nodes[0].Write(w.bound(), http.MethodPost, "/admin/v1/users", map[string]any{"username": "alice", "password": phrase}, nil); err != nil {
-		t.Fatal(err)
-	}
-	mine := w.window(nodes...)
+	v := newVisitor(t, w, nodes)
+	mine := v.Browser
 	login(t, mine)
 	p := mine.Open(t, "/account/authenticator")
 	found := regexp.MustCompile(`<code>([A-Z2-7]{32})</code>`).FindStringSubmatch(p.Text)
@@ -93,7 +87,24 @@ func TestSecondFactorsOnThreeNodes(t *testing.T) {
 		t.Errorf("one code signs in %d browsers at three nodes (WEB-07)", won)
 	}
 
+	cost := v.costs(t)
 	one := w.window(nodes...)
+	p = login(t, one)
+	cost("the first of two proofs", nil)
+	p = one.SubmitTo(t, p, "/factor", "code", code)
+	cost("a wrong code", map[string]int{"RecordAttempt": 1})
+	asked := *p.FormTo(t, "/factor")
+	for _, f := range p.Forms {
+		if f.Data["options"] != "" {
+			asked = f
+		}
+	}
+	one.SubmitTo(t, &testbrowser.Page{URL: p.URL, Forms: []testbrowser.Form{asked}}, "/factor", "answer", key.Get(t, asked.Data["options"]))
+	if cost("the second proof", map[string]int{"UseCredential": 1, "PutSession": 1}); !signedIn(one) {
+		t.Error("two proofs sign nobody in")
+	}
+
+	one = w.window(nodes...)
 	p = one.Open(t, "/account")
 	answer := key.Get(t, p.FormTo(t, "/passkey").Data["options"])
 	copies := make([]*testbrowser.Browser, len(nodes))
