@@ -29,7 +29,7 @@ type factored struct {
 	issuer string
 }
 
-func withFactors(t *testing.T) *factored {
+func withFactors(t testing.TB) *factored {
 	t.Helper()
 	w := newWorld(t)
 	made := &factored{world: w, issuer: "https://id.example:8443/t/acme"}

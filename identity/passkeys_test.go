@@ -269,3 +269,45 @@ func TestAnAddressHasNoPasskeys(t *testing.T) {
 		t.Errorf("%v, %v", c, err)
 	}
 }
+
+// FuzzPasskeyAnswers: what a browser sends is anything; none of it signs anyone in or adds
+// a passkey, but what an authenticator signed.
+func FuzzPasskeyAnswers(f *testing.F) {
+	w := withFactors(f)
+	a := &testfactor.Authenticator{Origin: origin}
+	w.register(w.user, a, "")
+	login, err1 := w.BeginLogin(w.view(), tenant, here)
+	adding, err2 := w.BeginRegistration(w.view(), w.user, here)
+	if err := errors.Join(err1, err2); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(a.Get(f, login.Options, func(w *testfactor.Answer) { w.Verified = false }))
+	f.Add((&testfactor.Authenticator{Origin: origin}).Create(f, adding.Options, func(w *testfactor.Answer) { w.Present = false }))
+	f.Add("{}")
+	f.Fuzz(func(t *testing.T, answer string) {
+		if user, err := w.Login(t.Context(), w.view(), tenant, here, login.Value, answer); err == nil {
+			t.Errorf("%q signs %v in", answer, user.GetId())
+		}
+		if err := w.Register(t.Context(), w.view(), w.user, here, adding.Value, answer, ""); err == nil {
+			t.Errorf("%q adds a passkey", answer)
+		}
+	})
+}
+
+// FuzzCodes: what is typed is anything; only the code of now and a recovery code count.
+func FuzzCodes(f *testing.F) {
+	w := withFactors(f)
+	secret := w.enrol(w.user)
+	f.Add("000000")
+	f.Add(" 12-34 56")
+	f.Add("ABCDE-FGHIJ")
+	f.Fuzz(func(t *testing.T, code string) {
+		if err := w.users.Unlock(t.Context(), tenant, w.user.GetId()); err != nil {
+			t.Fatal(err)
+		}
+		plain := strings.NewReplacer(" ", "", "-", "").Replace(code)
+		if err := w.CheckCode(t.Context(), w.view(), w.user, code); err == nil && plain != w.code(secret, 1) {
+			t.Errorf("%q counts", code)
+		}
+	})
+}
