@@ -5,12 +5,6 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 )
 
-// Kinds of credentials besides state.KindPasskey.
-const (
-	credentialTOTP     = "totp"
-	credentialRecovery = "recovery"
-)
-
 // Bounds of a user's credentials.
 const (
 	maxCredentials = 32
@@ -23,7 +17,7 @@ const maxRecoveryCodes = 64
 
 func validCredential(m *state.Credential) bool {
 	switch m.GetKind() {
-	case credentialTOTP, credentialRecovery:
+	case state.KindTOTP, state.KindRecovery:
 		if len(m.GetSealed()) == 0 || len(m.GetPublic()) != 0 {
 			return false
 		}
@@ -70,11 +64,16 @@ func (s step) putCredential(c *command.PutCredential) (command.Result, error) {
 	}
 	var replaced *state.Credential
 	for _, m := range have {
-		if m.GetId() == next.GetId() {
+		switch {
+		case m.GetId() == next.GetId():
 			return reject(command.Exists)
-		}
-		if m.GetId() == c.GetReplaces() {
+		case m.GetId() == c.GetReplaces():
 			replaced = m
+		case m.GetKind() == next.GetKind() && m.GetKind() != state.KindPasskey:
+			return reject(command.Stale) // one of these at most, decided on when there was none or another
+		}
+		if c.GetFirst() && m.GetKind() != state.KindRecovery {
+			return reject(command.Stale)
 		}
 	}
 	if c.GetReplaces() != "" && replaced == nil {
@@ -84,9 +83,14 @@ func (s step) putCredential(c *command.PutCredential) (command.Result, error) {
 		if replaced.GetKind() != next.GetKind() {
 			return reject(command.Conflict)
 		}
-		s.DeleteCredential(replaced)
 	} else if len(have) >= maxCredentials {
 		return reject(command.NotReady)
+	}
+	if r, err := s.answered(next.GetTenant(), c.GetChallenge(), c.GetChallengeEndsAt()); err != nil || r != command.Accepted {
+		return command.Result{Reject: r}, err
+	}
+	if replaced != nil {
+		s.DeleteCredential(replaced)
 	}
 	next.CreatedAt, next.UsedAt, next.Generation, next.Confirmed = s.now, 0, s.index, true
 	s.PutCredential(next)
@@ -112,10 +116,22 @@ func (s step) credential(tenant, user, id string) (*state.Credential, error) {
 	return s.Credential(tenant, user, id)
 }
 
+// challengeKind is what a passkey's challenge is used up as.
+const challengeKind = "passkey challenge"
+
+// answered uses up the challenge that a proof answers (WebAuthn L2 §13.4.3).
+func (s step) answered(tenant, challenge string, endsAt int64) (command.Reject, error) {
+	if challenge == "" {
+		return command.Accepted, nil
+	}
+	r, err := s.consume(&command.Consume{Tenant: tenant, ValueKind: challengeKind, Id: challenge, ExpiresAt: endsAt})
+	return r.Reject, err
+}
+
 // useCredential accepts a proof once. What was checked elsewhere is compared here with
-// what other nodes have accepted since.
+// what other nodes have accepted since; so are the guesses that they counted (WEB-07).
 func (s step) useCredential(c *command.UseCredential) (command.Result, error) {
-	if len(c.GetPublic()) > maxPasskey {
+	if len(c.GetPublic()) > maxPasskey || !keyable(c.GetAttempts()) {
 		return reject(command.Invalid)
 	}
 	old, err := s.credential(c.GetTenant(), c.GetUser(), c.GetId())
@@ -132,32 +148,56 @@ func (s step) useCredential(c *command.UseCredential) (command.Result, error) {
 	if user == nil || user.GetDisabled() {
 		return reject(command.Disabled)
 	}
-	next := cloneOf(old)
-	switch old.GetKind() {
-	case credentialTOTP:
-		if c.GetCounter() <= old.GetCounter() {
-			return reject(command.AlreadyUsed)
+	var tried *state.Attempts
+	if c.GetAttempts() != "" {
+		if tried, err = s.Attempts(c.GetTenant(), c.GetUser(), c.GetAttempts()); err != nil {
+			return command.Result{}, err
 		}
-		next.Counter = c.GetCounter()
-	case credentialRecovery:
-		if c.GetCounter() >= maxRecoveryCodes {
-			return reject(command.Invalid)
+		if tried.GetLockedUntil() > s.now {
+			return reject(command.NotReady)
 		}
-		bit := uint64(1) << c.GetCounter()
-		if old.GetCounter()&bit != 0 {
-			return reject(command.AlreadyUsed)
-		}
-		next.Counter = old.GetCounter() | bit
-	case state.KindPasskey:
-		if len(c.GetPublic()) == 0 {
-			return reject(command.Invalid)
-		}
-		if (c.GetCounter() != 0 || old.GetCounter() != 0) && c.GetCounter() <= old.GetCounter() {
-			return reject(command.AlreadyUsed)
-		}
-		next.Counter, next.Public = c.GetCounter(), c.GetPublic()
+	}
+	next, refused := used(old, c)
+	if refused != command.Accepted {
+		return reject(refused)
+	}
+	if r, err := s.answered(c.GetTenant(), c.GetChallenge(), c.GetChallengeEndsAt()); err != nil || r != command.Accepted {
+		return command.Result{Reject: r}, err
+	}
+	if tried != nil {
+		s.DeleteAttempts(c.GetTenant(), c.GetUser(), c.GetAttempts())
 	}
 	next.UsedAt, next.Generation = s.now, s.index
 	s.PutCredential(next)
 	return command.Result{Generation: s.index}, nil
+}
+
+// used is a credential after one more proof by it, if it accepts that one.
+func used(old *state.Credential, c *command.UseCredential) (*state.Credential, command.Reject) {
+	next := cloneOf(old)
+	switch old.GetKind() {
+	case state.KindTOTP:
+		if c.GetCounter() <= old.GetCounter() {
+			return nil, command.AlreadyUsed
+		}
+		next.Counter = c.GetCounter()
+	case state.KindRecovery:
+		if c.GetCounter() >= maxRecoveryCodes {
+			return nil, command.Invalid
+		}
+		bit := uint64(1) << c.GetCounter()
+		if old.GetCounter()&bit != 0 {
+			return nil, command.AlreadyUsed
+		}
+		next.Counter = old.GetCounter() | bit
+	case state.KindPasskey:
+		if len(c.GetPublic()) == 0 {
+			return nil, command.Invalid
+		}
+		if (c.GetCounter() != 0 || old.GetCounter() != 0) && c.GetCounter() <= old.GetCounter() {
+			return nil, command.AlreadyUsed
+		}
+		next.Counter, next.Public = c.GetCounter(), c.GetPublic()
+	}
+	return next, command.Accepted
 }

@@ -68,6 +68,56 @@ func TestEachProofCountsOnce(t *testing.T) {
 	n.refused(use("t", 200), command.Disabled)
 }
 
+// TestWEB07ALockedFactorTakesNoCode: guesses that other nodes counted before a right code
+// was applied refuse it, however many ran at once; a right one before that ends them.
+func TestWEB07ALockedFactorTakesNoCode(t *testing.T) {
+	t.Parallel()
+	n, _ := peopled(t)
+	n.must(&command.PutCredential{Credential: credential("u1", "t", "totp")})
+	wrong := &command.RecordAttempt{Tenant: "default", User: "u1", Class: "factor", Limit: 3, Window: 60_000, Lock: 60_000}
+	right := func(step uint64) *command.UseCredential {
+		return &command.UseCredential{Tenant: "default", User: "u1", Id: "t", Counter: step, Attempts: "factor"}
+	}
+	n.must(wrong)
+	n.must(wrong)
+	n.must(right(100))
+	n.must(wrong)
+	n.must(wrong) // the count began anew
+	n.must(right(101))
+	for range 3 {
+		n.must(wrong)
+	}
+	n.refused(right(102), command.NotReady)
+	n.must(&command.UseCredential{Tenant: "default", User: "u1", Id: "t", Counter: 103}) // not a guess
+	n.now += 61_000
+	n.must(right(104))
+}
+
+// TestWEB08AChallengeIsAnsweredOnce, whatever answers it and wherever, in its time only; an
+// answer that is refused uses up nothing.
+func TestWEB08AChallengeIsAnsweredOnce(t *testing.T) {
+	t.Parallel()
+	n, _ := peopled(t)
+	put := func(id, challenge string, end int64) *command.PutCredential {
+		return &command.PutCredential{Credential: credential("u1", id, "passkey"), Challenge: challenge, ChallengeEndsAt: end}
+	}
+	use := func(id, challenge string, end int64) *command.UseCredential {
+		return &command.UseCredential{Tenant: "default", User: "u1", Id: id, Public: []byte("{}"), Challenge: challenge, ChallengeEndsAt: end}
+	}
+	n.refused(put("p", "c1", seconds(-1)), command.AlreadyExpired)
+	n.must(put("p", "c1", seconds(300)))
+	n.refused(put("q", "c1", seconds(300)), command.AlreadyUsed)
+	n.refused(use("p", "c1", seconds(300)), command.AlreadyUsed)
+	n.refused(use("none", "c2", seconds(300)), command.NotFound)
+	n.must(use("p", "c2", seconds(300)))
+	n.refused(use("p", "c2", seconds(300)), command.AlreadyUsed)
+	n.refused(use("p", "c3", seconds(-1)), command.AlreadyExpired)
+	n.refused(use("p", strings.Repeat("c", maxPart+1), seconds(300)), command.Invalid)
+	if _, err := n.View().Credential("default", "u1", "q"); err == nil {
+		t.Error("a refused passkey is stored")
+	}
+}
+
 // TestAPasskeyIsOfOneUser of a tenant, and free again when it was removed (WEB-08).
 func TestAPasskeyIsOfOneUser(t *testing.T) {
 	t.Parallel()
@@ -102,17 +152,34 @@ func TestCredentialsAreBounded(t *testing.T) {
 		t.Log(name)
 		n.refused(&command.PutCredential{Credential: c}, command.Invalid)
 	}
-	for i := range maxCredentials {
-		n.must(&command.PutCredential{Credential: credential("u1", fmt.Sprint(i), "recovery")})
+	for i := range maxCredentials - 1 {
+		n.must(&command.PutCredential{Credential: credential("u1", fmt.Sprint(i), "passkey")})
 	}
-	n.refused(&command.PutCredential{Credential: credential("u1", "more", "recovery")}, command.NotReady)
+	n.must(&command.PutCredential{Credential: credential("u1", "codes", "recovery")})
+	n.refused(&command.PutCredential{Credential: credential("u1", "more", "passkey")}, command.NotReady)
+	n.refused(&command.PutCredential{Credential: credential("u1", "more", "recovery")}, command.Stale) // one set of codes
 	n.refused(&command.PutCredential{Credential: credential("u1", "more", "recovery"), Replaces: "none"}, command.Stale)
 	n.refused(&command.PutCredential{Credential: credential("u1", "more", "totp"), Replaces: "0"}, command.Conflict)
-	n.must(&command.PutCredential{Credential: credential("u1", "more", "recovery"), Replaces: "0"})
-	n.refused(&command.UseCredential{Tenant: "default", User: "u1", Id: "0"}, command.NotFound) // a code of the old set
+	n.must(&command.PutCredential{Credential: credential("u1", "more", "recovery"), Replaces: "codes"})
+	n.refused(&command.UseCredential{Tenant: "default", User: "u1", Id: "codes"}, command.NotFound) // a code of the old set
 	if have, err := n.View().CredentialsOf("default", "u1"); err != nil || len(have) != maxCredentials {
 		t.Errorf("%d credentials, %v", len(have), err)
 	}
+}
+
+// TestWEB09TheFirstFactorIsTheFirst: what a user without a factor has begun to set up takes
+// nobody's place who has one by now.
+func TestWEB09TheFirstFactorIsTheFirst(t *testing.T) {
+	t.Parallel()
+	n, _ := peopled(t)
+	n.must(&command.PutCredential{Credential: credential("u1", "codes", "recovery")})
+	n.must(&command.PutCredential{Credential: credential("u1", "mine", "totp"), First: true})
+	n.refused(&command.PutCredential{Credential: credential("u1", "theirs", "totp"), First: true}, command.Stale)
+	n.refused(&command.PutCredential{Credential: credential("u1", "theirs", "totp"), First: true, Replaces: "mine"}, command.Stale)
+	n.refused(&command.PutCredential{Credential: credential("u1", "theirs", "totp")}, command.Stale)
+	n.must(&command.PutCredential{Credential: credential("u1", "p", "passkey")})
+	n.must(&command.DeleteCredential{Tenant: "default", User: "u1", Id: "mine"})
+	n.refused(&command.PutCredential{Credential: credential("u1", "theirs", "totp"), First: true}, command.Stale)
 }
 
 // TestADeletedUserLeavesNoProofs: credentials and consents have no end of their own.

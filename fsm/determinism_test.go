@@ -186,11 +186,14 @@ func (d drawn) login(tenant string) command.Command {
 	case 4:
 		m := credential(owner, id, d.pick("kind of credential", "totp", "passkey", "recovery", "no such"))
 		m.Tenant = tenant
-		return &command.PutCredential{Credential: m, Replaces: d.pick("replaces", "", "", "l1", "l2")}
+		return &command.PutCredential{Credential: m, Replaces: d.pick("replaces", "", "", "l1", "l2"), Challenge: d.pick("challenge", "", "c1"), ChallengeEndsAt: d.end(), First: d.flag("first")}
 	case 5:
 		return &command.DeleteCredential{Tenant: tenant, User: owner, Id: id}
 	default:
-		return &command.UseCredential{Tenant: tenant, User: owner, Id: id, Counter: d.generation(), Public: []byte("{}")}
+		return &command.UseCredential{
+			Tenant: tenant, User: owner, Id: id, Counter: d.generation(), Public: []byte("{}"),
+			Challenge: d.pick("challenge", "", "c1"), ChallengeEndsAt: d.end(), Attempts: d.pick("attempts", "", "factor"),
+		}
 	}
 }
 

@@ -92,6 +92,9 @@ func goldens() []golden {
 		{name: "put_passkey", after: "bootstrap put_user", make: &command.PutCredential{Credential: credential("u1", "p1", "passkey")}},
 		{name: "delete_credential", after: "bootstrap put_user put_passkey", make: &command.DeleteCredential{Tenant: "default", User: "u1", Id: "p1"}},
 		{name: "use_totp", after: "bootstrap put_user put_totp", make: &command.UseCredential{Tenant: "default", User: "u1", Id: "t1", Counter: 57_000_000}},
+		{name: "put_answering_passkey", after: "bootstrap put_user", make: &command.PutCredential{Credential: credential("u1", "p1", "passkey"), Challenge: "c1", ChallengeEndsAt: t0/1000 + 300}},
+		{name: "use_counted_totp", after: "bootstrap put_user put_totp record_attempt", make: &command.UseCredential{Tenant: "default", User: "u1", Id: "t1", Counter: 57_000_000, Attempts: "known"}},
+		{name: "use_answering_passkey", after: "bootstrap put_user put_passkey", make: &command.UseCredential{Tenant: "default", User: "u1", Id: "p1", Counter: 7, Public: []byte("{}"), Challenge: "c2", ChallengeEndsAt: t0/1000 + 300}},
 		{name: "use_passkey", after: "bootstrap put_user put_passkey", make: &command.UseCredential{Tenant: "default", User: "u1", Id: "p1", Counter: 7, Public: []byte("{}")}},
 		{name: "redeem_by_session", after: "bootstrap put_client put_user put_session", make: &command.Redeem{
 			Authorization: &state.Authorization{Tenant: "default", ClientId: "app", Subject: "u1", User: "u1", Session: "s1", Grant: "g2"},

@@ -56,8 +56,8 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 			return errPerson
 		}
 	}
-	if user.GetSecondFactor() && !slices.Contains(a.GetAmr(), "mfa") {
-		return oauth.InvalidGrant.With("the user must sign in with a second factor; use a grant that takes them through the login page")
+	if err := factor(v, user, d); err != nil {
+		return err
 	}
 	if d.Rotated != nil && d.Rotated.family.GetCreatedAt() <= user.GetSessionsAfter() {
 		return errPerson

@@ -58,3 +58,78 @@ func union(have, more []string) []string {
 	}
 	return out
 }
+
+// Bounds of Forget.
+const (
+	familyPage  = 256 // families that are read, and that one command ends
+	forgetRound = 64  // commands
+)
+
+// Forget takes back what a user allowed a client, and ends what the client has of them:
+// its refresh tokens, and the access tokens that came with them. Once the consent is gone
+// no new one starts; those that began beside it are ended by another round. One that is
+// not there is command.NotFound.
+func (c *Consents) Forget(ctx context.Context, tenant, user, client string) error {
+	v, err := c.View(ctx, state.Linearizable)
+	if err != nil {
+		return err
+	}
+	_, err = v.Consent(tenant, user, client)
+	if err != nil && !c.Absent(err) {
+		return err
+	}
+	missing := err != nil
+	for round := range forgetRound {
+		families, err := c.families(v, tenant, user, client)
+		if err != nil {
+			return err
+		}
+		if len(families) == 0 && (round > 0 || missing) {
+			if round == 0 {
+				return fmt.Errorf("take a consent back: %w", command.NotFound)
+			}
+			return nil
+		}
+		result, err := c.Propose(ctx, &command.DeleteConsent{Tenant: tenant, User: user, ClientId: client, Families: families})
+		if err == nil {
+			err = result.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("take a consent back: %w", err)
+		}
+		// The proposal was applied on this node, so a local view has it.
+		if v, err = c.View(ctx, state.Local); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("take a consent back: %w", command.ErrUnavailable)
+}
+
+// families are the first of a user's at a client.
+func (c *Consents) families(v *state.View, tenant, user, client string) ([]string, error) {
+	var out []string
+	for after := ""; ; {
+		ids, err := v.FamiliesOf(tenant, user, after, familyPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			f, err := v.RefreshFamily(tenant, id)
+			if err != nil {
+				if c.Absent(err) {
+					continue
+				}
+				return nil, err
+			}
+			if f.GetAuthorization().GetClientId() == client {
+				if out = append(out, id); len(out) == familyPage {
+					return out, nil
+				}
+			}
+		}
+		if len(ids) < familyPage {
+			return out, nil
+		}
+		after = ids[len(ids)-1]
+	}
+}

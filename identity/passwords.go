@@ -187,7 +187,7 @@ func (u *Users) Attempt(ctx context.Context, tenant, user, class string, right b
 
 // Unlock forgets the failures of an account.
 func (u *Users) Unlock(ctx context.Context, tenant, user string) error {
-	for _, class := range []string{classStranger, classKnown} {
+	for _, class := range []string{classStranger, classKnown, classFactor} {
 		if err := u.Attempt(ctx, tenant, user, class, true); err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/identity"
-	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/internal/testnode"
 	"github.com/keyraft/keyraft/storage"
 	"github.com/keyraft/keyraft/tokens"
@@ -23,13 +22,7 @@ func sessions(t *testing.T, n *testnode.Node) *identity.Sessions {
 	boxes := tokens.NewBoxes(shared, tokens.KeyCode)
 	s, err := identity.NewSessions(identity.SessionsConfig{
 		Propose: n.Propose, View: n.View, Now: n.Now, Absent: gone, Seal: boxes.Seal, Open: boxes.Open,
-		Hashes: func(v *state.View, secret []byte) (out [][32]byte, err error) {
-			err = shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
-				out = append(out, seal.Hash(key, secret))
-				return true
-			})
-			return out, err
-		},
+		Hashes: shared.Hashes,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -25,14 +25,14 @@ const (
 // world is one node's users. Its clock stands still unless Pass moves it.
 type world struct {
 	*testnode.Node
-	t      *testing.T
+	t      testing.TB
 	users  *identity.Users
 	before func(command.Command) error // asked before each proposal
 	during func()                      // called once, when a login has checked its password
 	seen   []command.Command
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t}
 	w.Node = testnode.New(t, testnode.Options{Before: func(c command.Command) error {

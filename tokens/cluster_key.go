@@ -157,3 +157,13 @@ func (k *ClusterKeys) open(epoch uint64, row *state.ClusterKey) (*seal.Key, erro
 	k.keys.Store(&next)
 	return &key, nil
 }
+
+// Hashes are what is stored of a generated secret, under each version of KeyHash, the
+// newest's first: what was stored under an older one is still found.
+func (k *ClusterKeys) Hashes(v *state.View, secret []byte) (hashes [][32]byte, err error) {
+	err = k.Each(v, KeyHash, func(_ uint32, key *seal.Key) bool {
+		hashes = append(hashes, seal.Hash(key, secret))
+		return true
+	})
+	return hashes, err
+}

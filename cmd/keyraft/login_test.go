@@ -45,14 +45,29 @@ func authorizeForm(pairs ...string) url.Values {
 type site struct {
 	t      *testing.T
 	node   *live
+	issuer string
 	secret string
 	*testbrowser.Browser
 }
 
-func newSite(t *testing.T) *site {
+// browser is another one.
+func (s *site) browser() *testbrowser.Browser {
+	return testbrowser.New(http.DefaultClient, s.issuer, func() string { return s.node.url })
+}
+
+// newSite starts a server; issuer is where it believes to be, if not at its address.
+func newSite(t *testing.T, issuer ...string) *site {
 	t.Helper()
-	node := startLive(t, map[string]string{"dev": "true"})
-	s := &site{t: t, node: node, Browser: testbrowser.New(http.DefaultClient, node.url, func() string { return node.url })}
+	settings := map[string]string{"dev": "true"}
+	if len(issuer) > 0 {
+		settings["issuer"] = issuer[0]
+	}
+	node := startLive(t, settings)
+	s := &site{t: t, node: node, issuer: node.url}
+	if len(issuer) > 0 {
+		s.issuer = issuer[0]
+	}
+	s.Browser = s.browser()
 	s.admin("users", map[string]any{"username": "alice", "password": phrase, "name": "Alice"})
 	made := s.admin("clients", map[string]any{
 		"client_id": "web", "client_name": "Shop <b>", "grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"},

@@ -19,6 +19,7 @@ func newUser(c console, dial dialer) *cobra.Command {
 	cmd := group("user", "Make and manage users", "  keyraft user list",
 		newUserCreate(c, dial), newUserList(dial), newUserGet(dial), newUserUpdate(c, dial), newUserSetPassword(c, dial),
 		newUserUnlock(dial), newUserEndLogins(c, dial), newUserDelete(c, dial))
+	cmd.AddCommand(newUserParts(c, dial)...)
 	addClientFlags(cmd)
 	return cmd
 }

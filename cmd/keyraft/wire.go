@@ -69,6 +69,7 @@ type rooms struct {
 	signing  *tokens.SigningKeys
 	pollers  *gatewayapi.Pollers
 	outbound *outbound.Client
+	people   *people
 	routes   []httpapi.Route
 }
 
@@ -192,7 +193,11 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	pageRoutes, err := r.pages(engine, users, codes)
+	r.people, err = r.newPeople(users, codes)
+	if err != nil {
+		return nil, err
+	}
+	pageRoutes, err := r.pages(engine, codes)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +228,7 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	adminRoutes, err := r.admin(revoker, introspector, users)
+	adminRoutes, err := r.admin(revoker, introspector)
 	if err != nil {
 		return nil, err
 	}
@@ -242,25 +247,11 @@ func (s *server) rooms() (*rooms, error) {
 }
 
 // pages builds what people see.
-func (r *rooms) pages(engine *authorize.Engine, users *identity.Users, boxes *tokens.Boxes) ([]httpapi.Route, error) {
+func (r *rooms) pages(engine *authorize.Engine, boxes *tokens.Boxes) ([]httpapi.Route, error) {
 	s := r.server
-	sessions, err := identity.NewSessions(identity.SessionsConfig{
-		Propose: s.propose, View: s.view, Now: time.Now, Absent: absent, Seal: boxes.Seal, Open: boxes.Open,
-		Hashes: func(v *state.View, secret []byte) (hashes [][32]byte, err error) {
-			err = r.shared.Each(v, tokens.KeyHash, func(_ uint32, key *seal.Key) bool {
-				hashes = append(hashes, seal.Hash(key, secret))
-				return true
-			})
-			return hashes, err
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
 	return pages.Routes(pages.Deps{
-		Engine: engine, View: s.view, Keys: r.signing, Users: users, Sessions: sessions,
-		Consents: &identity.Consents{Propose: s.propose, View: s.view, Absent: absent},
-		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open},
+		Engine: engine, View: s.view, Keys: r.signing, Users: r.people.users, Sessions: r.people.sessions, Consents: r.people.consents,
+		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open}, Factors: r.people.factors,
 	})
 }
 
@@ -417,10 +408,11 @@ func (r *rooms) gateways() ([]httpapi.Route, error) {
 }
 
 // admin builds what operators ask.
-func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector, users *identity.Users) ([]httpapi.Route, error) {
+func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector) ([]httpapi.Route, error) {
 	s, n := r.server, r.server.node
 	return adminapi.Routes(adminapi.Deps{
-		View: s.view, Propose: s.propose, Clients: r.registry, Users: users, Absent: absent, Revoker: revoker, Introspector: introspector,
+		View: s.view, Propose: s.propose, Clients: r.registry, Users: r.people.users, Absent: absent, Revoker: revoker, Introspector: introspector,
+		Sessions: r.people.sessions, Consents: r.people.consents, Factors: r.people.factors,
 		Signing: r.signing, Shared: r.shared, Proofs: s.proofs.Load(), Rotation: s.rotation(), Now: time.Now, WriteTimeout: s.cfg.WriteTimeout,
 		Cluster: adminapi.Cluster{
 			Status: n.Status, Members: n.Members, Remove: n.Remove, Promote: n.Promote, Transfer: n.TransferLeader,

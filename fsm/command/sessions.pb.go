@@ -265,11 +265,14 @@ func (x *DeleteConsent) GetFamilies() []string {
 
 // PutCredential adds a proof of a user, in place of another of theirs if one is named.
 type PutCredential struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Credential    *state.Credential      `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
-	Replaces      string                 `protobuf:"bytes,2,opt,name=replaces,proto3" json:"replaces,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Credential      *state.Credential      `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
+	Replaces        string                 `protobuf:"bytes,2,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	Challenge       string                 `protobuf:"bytes,3,opt,name=challenge,proto3" json:"challenge,omitempty"`                                       // that it answers, used up with it; "": none
+	ChallengeEndsAt int64                  `protobuf:"varint,4,opt,name=challenge_ends_at,json=challengeEndsAt,proto3" json:"challenge_ends_at,omitempty"` // seconds
+	First           bool                   `protobuf:"varint,5,opt,name=first,proto3" json:"first,omitempty"`                                              // the user has no factor yet, or it is refused
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PutCredential) Reset() {
@@ -314,6 +317,27 @@ func (x *PutCredential) GetReplaces() string {
 		return x.Replaces
 	}
 	return ""
+}
+
+func (x *PutCredential) GetChallenge() string {
+	if x != nil {
+		return x.Challenge
+	}
+	return ""
+}
+
+func (x *PutCredential) GetChallengeEndsAt() int64 {
+	if x != nil {
+		return x.ChallengeEndsAt
+	}
+	return 0
+}
+
+func (x *PutCredential) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
 }
 
 // DeleteCredential removes a proof of a user.
@@ -381,14 +405,17 @@ func (x *DeleteCredential) GetId() string {
 // last one, a signature count of a passkey above the last one (or both are 0), one
 // of the recovery codes that is not used up.
 type UseCredential struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	User          string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
-	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
-	Counter       uint64                 `protobuf:"varint,4,opt,name=counter,proto3" json:"counter,omitempty"` // step, signature count, or number of the recovery code
-	Public        []byte                 `protobuf:"bytes,5,opt,name=public,proto3" json:"public,omitempty"`    // passkey: its record after this use
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Tenant          string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	User            string                 `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	Id              string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	Counter         uint64                 `protobuf:"varint,4,opt,name=counter,proto3" json:"counter,omitempty"`                                          // step, signature count, or number of the recovery code
+	Public          []byte                 `protobuf:"bytes,5,opt,name=public,proto3" json:"public,omitempty"`                                             // passkey: its record after this use
+	Challenge       string                 `protobuf:"bytes,6,opt,name=challenge,proto3" json:"challenge,omitempty"`                                       // that it answers, used up with it; "": none
+	ChallengeEndsAt int64                  `protobuf:"varint,7,opt,name=challenge_ends_at,json=challengeEndsAt,proto3" json:"challenge_ends_at,omitempty"` // seconds
+	Attempts        string                 `protobuf:"bytes,8,opt,name=attempts,proto3" json:"attempts,omitempty"`                                         // class of guesses: one that is locked refuses, a good proof ends it; "": none
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *UseCredential) Reset() {
@@ -456,6 +483,27 @@ func (x *UseCredential) GetPublic() []byte {
 	return nil
 }
 
+func (x *UseCredential) GetChallenge() string {
+	if x != nil {
+		return x.Challenge
+	}
+	return ""
+}
+
+func (x *UseCredential) GetChallengeEndsAt() int64 {
+	if x != nil {
+		return x.ChallengeEndsAt
+	}
+	return 0
+}
+
+func (x *UseCredential) GetAttempts() string {
+	if x != nil {
+		return x.Attempts
+	}
+	return ""
+}
+
 var File_fsm_command_sessions_proto protoreflect.FileDescriptor
 
 const file_fsm_command_sessions_proto_rawDesc = "" +
@@ -478,22 +526,28 @@ const file_fsm_command_sessions_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1b\n" +
 	"\tclient_id\x18\x03 \x01(\tR\bclientId\x12\x1a\n" +
-	"\bfamilies\x18\x04 \x03(\tR\bfamilies\"i\n" +
+	"\bfamilies\x18\x04 \x03(\tR\bfamilies\"\xc9\x01\n" +
 	"\rPutCredential\x12<\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\v2\x1c.keyraft.state.v1.CredentialR\n" +
 	"credential\x12\x1a\n" +
-	"\breplaces\x18\x02 \x01(\tR\breplaces\"N\n" +
+	"\breplaces\x18\x02 \x01(\tR\breplaces\x12\x1c\n" +
+	"\tchallenge\x18\x03 \x01(\tR\tchallenge\x12*\n" +
+	"\x11challenge_ends_at\x18\x04 \x01(\x03R\x0fchallengeEndsAt\x12\x14\n" +
+	"\x05first\x18\x05 \x01(\bR\x05first\"N\n" +
 	"\x10DeleteCredential\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x0e\n" +
-	"\x02id\x18\x03 \x01(\tR\x02id\"}\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\"\xe3\x01\n" +
 	"\rUseCredential\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x18\n" +
 	"\acounter\x18\x04 \x01(\x04R\acounter\x12\x16\n" +
-	"\x06public\x18\x05 \x01(\fR\x06publicB(Z&github.com/keyraft/keyraft/fsm/commandb\x06proto3"
+	"\x06public\x18\x05 \x01(\fR\x06public\x12\x1c\n" +
+	"\tchallenge\x18\x06 \x01(\tR\tchallenge\x12*\n" +
+	"\x11challenge_ends_at\x18\a \x01(\x03R\x0fchallengeEndsAt\x12\x1a\n" +
+	"\battempts\x18\b \x01(\tR\battemptsB(Z&github.com/keyraft/keyraft/fsm/commandb\x06proto3"
 
 var (
 	file_fsm_command_sessions_proto_rawDescOnce sync.Once

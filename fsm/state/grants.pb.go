@@ -1120,6 +1120,7 @@ type AuthorizationRequest struct {
 	Id               string                 `protobuf:"bytes,29,opt,name=id,proto3" json:"id,omitempty"`
 	UserCode         string                 `protobuf:"bytes,30,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"`        // of a device, in the device's flow
 	ScopeGiven       bool                   `protobuf:"varint,31,opt,name=scope_given,json=scopeGiven,proto3" json:"scope_given,omitempty"` // scope was a parameter, not the client's own
+	Page             string                 `protobuf:"bytes,34,opt,name=page,proto3" json:"page,omitempty"`                                // of ours, where no client asked: it comes next
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1371,6 +1372,13 @@ func (x *AuthorizationRequest) GetScopeGiven() bool {
 	return false
 }
 
+func (x *AuthorizationRequest) GetPage() string {
+	if x != nil {
+		return x.Page
+	}
+	return ""
+}
+
 // AuthorizationCode is what an authorization code says.
 type AuthorizationCode struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -1616,7 +1624,7 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1c\n" +
 	"\tunlimited\x18\x06 \x01(\bR\tunlimited\x12\x12\n" +
 	"\x04hash\x18\a \x01(\fR\x04hash\x12\x19\n" +
-	"\bhash_key\x18\b \x01(\rR\ahashKey\"\x8b\a\n" +
+	"\bhash_key\x18\b \x01(\rR\ahashKey\"\x9f\a\n" +
 	"\x14AuthorizationRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12*\n" +
@@ -1654,7 +1662,8 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"\x02id\x18\x1d \x01(\tR\x02id\x12\x1b\n" +
 	"\tuser_code\x18\x1e \x01(\tR\buserCode\x12\x1f\n" +
 	"\vscope_given\x18\x1f \x01(\bR\n" +
-	"scopeGiven\"\xd4\x02\n" +
+	"scopeGiven\x12\x12\n" +
+	"\x04page\x18\" \x01(\tR\x04page\"\xd4\x02\n" +
 	"\x11AuthorizationCode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12E\n" +
 	"\rauthorization\x18\x02 \x01(\v2\x1f.keyraft.state.v1.AuthorizationR\rauthorization\x12!\n" +

@@ -101,8 +101,13 @@ func (b *Batch) UserByPasskey(tenant, passkey string) (string, error) {
 	return b.text(storage.Key(tableCredentialsByPasskey, tenant, passkey))
 }
 
-// KindPasskey is the kind of a credential whose id a tenant has once.
-const KindPasskey = "passkey"
+// Kinds of credentials. A passkey's id is there once in a tenant; recovery codes stand in
+// for another factor and are none alone.
+const (
+	KindPasskey  = "passkey"
+	KindTOTP     = "totp"
+	KindRecovery = "recovery"
+)
 
 // PutCredential writes a proof of a user, and where a passkey's id is found.
 func (b *Batch) PutCredential(c *Credential) {

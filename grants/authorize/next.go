@@ -50,13 +50,20 @@ const FlowLifetime = 3600
 // as the session and the consent that count. The error is *Failure: with prompt=none what
 // would need a page (AUT-12), or a flow that has taken too long.
 func (e *Engine) Next(v *state.View, r *state.AuthorizationRequest, who Present) (Step, error) {
+	if r.GetPage() != "" {
+		return e.own(v, r, who)
+	}
 	client, ok := v.Client(r.GetTenant(), r.GetClientId())
 	if !ok || client.GetDisabled() || client.GetCreatedAt() != r.GetClientCreatedAt() || r.GetEpoch() != v.Epoch() ||
 		e.now(v) > r.GetStartedAt()+FlowLifetime {
 		return 0, &Failure{Err: oauth.InvalidRequest.With("this login has taken too long, or its client is gone; start again at the application")}
 	}
 	quiet := slices.Contains(r.GetPrompt(), "none")
-	if step, refusal := e.login(v, client, r, who); step != 0 {
+	step, refusal, err := e.login(v, client, r, who)
+	if err != nil {
+		return 0, err
+	}
+	if step != 0 {
 		if quiet {
 			return 0, &Failure{Err: refusal, Request: r}
 		}
@@ -85,32 +92,42 @@ func (e *Engine) Next(v *state.View, r *state.AuthorizationRequest, who Present)
 // Authenticated notes in a request that its user has just proved who they are, in its own
 // course. It travels on sealed, so no form field of a browser can say it (AUT-13).
 func Authenticated(r *state.AuthorizationRequest, s *state.Session) {
-	r.User, r.AuthenticatedAt = s.GetUser(), s.GetAuthTime()
+	r.User, r.AuthenticatedAt, r.Amr = s.GetUser(), s.GetAuthTime(), nil
 }
 
 // login tells whether the login that is there is good enough. One that was not made in
 // the course of this request is not, where the client asked for a fresh one.
-func (e *Engine) login(v *state.View, client *state.Client, r *state.AuthorizationRequest, who Present) (Step, *oauth.Error) {
+func (e *Engine) login(v *state.View, client *state.Client, r *state.AuthorizationRequest, who Present) (Step, *oauth.Error, error) {
 	s := who.Session
 	if s == nil {
-		return Login, oauth.LoginRequired.With("nobody is signed in")
+		return Login, oauth.LoginRequired.With("nobody is signed in"), nil
 	}
 	fresh := r.GetAuthenticatedAt() != 0 && r.GetAuthenticatedAt() == s.GetAuthTime() && r.GetUser() == s.GetUser()
 	if (slices.Contains(r.GetPrompt(), "login") || slices.Contains(r.GetPrompt(), "select_account")) && !fresh {
-		return Login, oauth.LoginRequired.With("the client asked for a fresh login")
+		return Login, oauth.LoginRequired.With("the client asked for a fresh login"), nil
 	}
 	if r.GetMaxAge() >= 0 && !fresh && e.now(v)-s.GetAuthTime() > r.GetMaxAge() {
-		return Login, oauth.LoginRequired.With("the login is older than max_age")
+		return Login, oauth.LoginRequired.With("the login is older than max_age"), nil
 	}
 	if r.GetHintSubject() != "" {
 		if sub, _, err := e.cfg.Subjects.Subject(v, client, who.User.GetId()); err != nil || sub != r.GetHintSubject() {
-			return Login, oauth.LoginRequired.With("another user than that of id_token_hint is signed in")
+			return Login, oauth.LoginRequired.With("another user than that of id_token_hint is signed in"), nil
 		}
 	}
-	if !slices.Contains(s.GetAmr(), "mfa") && (who.User.GetSecondFactor() || slices.Contains(r.GetAcrValues(), ACRFactors)) {
-		return Factor, oauth.InteractionRequired.With("a second factor is needed")
+	needed, err := identity.FactorNeeded(v, who.User, s.GetAmr())
+	if err != nil {
+		return 0, nil, err
 	}
-	return 0, nil
+	if needed || FactorAsked(r, s.GetAmr()) {
+		return Factor, oauth.InteractionRequired.With("a second factor is needed"), nil
+	}
+	return 0, nil, nil
+}
+
+// FactorAsked tells whether the client wants a login in two ways, and this is none
+// (acr_values, RFC 9470).
+func FactorAsked(r *state.AuthorizationRequest, amr []string) bool {
+	return slices.Contains(r.GetAcrValues(), ACRFactors) && !slices.Contains(amr, identity.AMRFactors)
 }
 
 // consent tells whether the user must be asked. What is remembered counts unless the

@@ -59,6 +59,9 @@ type world struct {
 	receipt  func(adminapi.Revocation, time.Duration) ([]adminapi.Confirmation, bool)
 	minter   *tokens.Minter
 	routes   []httpapi.Route
+	sessions *identity.Sessions
+	consents *identity.Consents
+	factors  *identity.Factors
 }
 
 func newWorld(t testing.TB) *world {
@@ -191,8 +194,20 @@ func (w *world) serve() {
 	if err1 != nil {
 		panic(err1)
 	}
+	boxes := tokens.NewBoxes(shared, tokens.KeyCode)
+	sessions, err1 := identity.NewSessions(identity.SessionsConfig{
+		Propose: w.Propose, View: w.View, Now: w.Now, Absent: absent, Seal: boxes.Seal, Open: boxes.Open, Hashes: shared.Hashes,
+	})
+	factors, err2 := identity.NewFactors(identity.FactorsConfig{
+		Propose: w.Propose, View: w.View, Now: w.Now, Users: users, Seal: boxes.Seal, Open: boxes.Open, Hashes: shared.Hashes, Issuer: signing.Issuer,
+	})
+	if err := errors.Join(err1, err2); err != nil {
+		panic(err)
+	}
+	w.sessions, w.factors = sessions, factors
+	w.consents = &identity.Consents{Propose: w.Propose, View: w.View, Absent: absent}
 	w.routes, err = adminapi.Routes(adminapi.Deps{
-		Users: users, Absent: absent,
+		Users: users, Sessions: sessions, Consents: w.consents, Factors: factors, Absent: absent,
 		View: w.View, Propose: w.Propose, Clients: registry, Revoker: revoker, Introspector: introspector, Signing: signing, Shared: shared, Proofs: newProofs(w.t, shared, time.Now),
 		Rotation: tokens.KeyJobConfig{View: w.View, Ring: w.ring, Now: time.Now}, Now: time.Now, Cluster: w.cluster(),
 		OutboundURL: outbound.New(outbound.Config{}).Check,

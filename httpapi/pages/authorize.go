@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -39,31 +40,78 @@ func (x *visit) next(r *state.AuthorizationRequest, who authorize.Present, wrong
 	if err != nil {
 		return err
 	}
-	if step == authorize.Done {
+	switch step {
+	case authorize.Done:
+		if r.GetPage() != "" {
+			return x.see(r.GetPage())
+		}
 		answer, err := x.p.Engine.Finish(x.ctx, x.view, r, who)
 		if err != nil {
 			return err
 		}
 		return x.answer(answer)
+	case authorize.Login:
+		first, err := x.p.Engine.First(x.view, r)
+		if err != nil {
+			return err
+		}
+		if first != nil {
+			return x.factor(r, first, wrong)
+		}
+		return x.askLogin(r, wrong)
+	case authorize.Factor:
+		return x.factor(r, who.User, wrong)
 	}
 	flow, err := x.p.Engine.SealFlow(x.view, r, x.browser())
 	if err != nil {
 		return err
 	}
 	client, _ := x.view.Client(r.GetTenant(), r.GetClientId())
-	switch step {
-	case authorize.Login:
-		return x.page(fasthttp.StatusOK, "login", origin(r.GetRedirectUri()), &loginPage{
-			Action: x.below(loginPath), Flow: flow, Client: clientName(client), Hint: r.GetLoginHint(), Wrong: wrong,
-		})
-	case authorize.Consent:
-		return x.page(fasthttp.StatusOK, "consent", origin(r.GetRedirectUri()), &consentPage{
-			Action: x.below(consentPath), Flow: flow, Client: clientName(client), Unapproved: client.GetSelfRegistered(),
-			User: who.User.GetUsername(), Scopes: x.scopes(r.GetScope()), Claims: authorize.Claims(x.view, r, who.User), Resources: r.GetResources(),
-			Details: details(r.GetDetails()), Where: origin(r.GetRedirectUri()),
-		})
+	return x.page(fasthttp.StatusOK, "consent", origin(r.GetRedirectUri()), &consentPage{
+		Action: x.below(consentPath), Flow: flow, Client: clientName(client), Unapproved: client.GetSelfRegistered(),
+		User: who.User.GetUsername(), Scopes: x.scopes(r.GetScope()), Claims: authorize.Claims(x.view, r, who.User), Resources: r.GetResources(),
+		Details: details(r.GetDetails()), Where: origin(r.GetRedirectUri()),
+	})
+}
+
+// askLogin shows the login page.
+func (x *visit) askLogin(r *state.AuthorizationRequest, wrong string) error {
+	browser := x.browser()
+	flow, err := x.p.Engine.SealFlow(x.view, r, browser)
+	if err != nil {
+		return err
 	}
-	return &authorize.Failure{Err: oauth.AccessDenied.With("a second factor is needed, and this user has none yet; ask an administrator"), Request: r}
+	ceremony, err := x.p.Factors.BeginLogin(x.view, x.tenant, browser)
+	if err != nil {
+		return err
+	}
+	return x.page(fasthttp.StatusOK, "login", origin(r.GetRedirectUri()), &loginPage{
+		Action: x.below(loginPath), Flow: flow, Client: x.asker(r), Hint: r.GetLoginHint(), Wrong: wrong, Own: r.GetPage() != "",
+		Passkey: x.passkey(passkeyPath, flow, ceremony),
+	})
+}
+
+// asker is what people read of who wants them to sign in.
+func (x *visit) asker(r *state.AuthorizationRequest) string {
+	if r.GetPage() != "" {
+		return x.word("account.title")
+	}
+	client, _ := x.view.Client(r.GetTenant(), r.GetClientId())
+	return clientName(client)
+}
+
+// see sends the browser to a page of ours. The path is our own making (WEB-10).
+func (x *visit) see(page string) error {
+	x.redirect(x.below(page))
+	return nil
+}
+
+// refuse is a refusal that the client hears, where one asked.
+func refuse(r *state.AuthorizationRequest, err *oauth.Error) error {
+	if r.GetPage() != "" {
+		return &authorize.Failure{Err: err}
+	}
+	return &authorize.Failure{Err: err, Request: r}
 }
 
 // details are the objects of authorization_details, each spread over lines: what their
@@ -113,7 +161,7 @@ func (p *pages) login(x *visit) error {
 		return err
 	}
 	if x.form.Get("cancel") != "" {
-		return &authorize.Failure{Err: oauth.AccessDenied.With("the user did not sign in"), Request: r}
+		return refuse(r, oauth.AccessDenied.With("the user did not sign in"))
 	}
 	username := x.form.Get("username")
 	known, err := p.Browsers.Knows(x.view, x.tenant, x.cookie(knownCookie), username)
@@ -128,7 +176,25 @@ func (p *pages) login(x *visit) error {
 	if err != nil {
 		return err
 	}
-	s, err := x.signIn(user, identity.Authentication{AMR: []string{amrPassword}, ACR: authorize.ACRPassword})
+	return x.proved(r, user, []string{amrPassword})
+}
+
+// proved goes on with a user who has proved who they are, in one way or two. What needs two
+// waits for the second, and there is no session before it (WEB-09).
+func (x *visit) proved(r *state.AuthorizationRequest, user *state.User, amr []string) error {
+	needed, err := identity.FactorNeeded(x.view, user, amr)
+	if err != nil {
+		return err
+	}
+	if needed || authorize.FactorAsked(r, amr) {
+		x.p.Engine.ProvedFirst(x.view, r, user, amr)
+		return x.factor(r, user, "")
+	}
+	acr := authorize.ACRPassword
+	if slices.Contains(amr, identity.AMRFactors) {
+		acr = authorize.ACRFactors
+	}
+	s, err := x.signIn(user, identity.Authentication{AMR: amr, ACR: acr})
 	if err != nil {
 		return err
 	}

@@ -66,6 +66,7 @@ func (x *visit) browser() string {
 		rand.Read(raw[:]) // never fails: crypto/rand ends the process instead
 		value = base64.RawURLEncoding.EncodeToString(raw[:])
 		x.setCookie(flowCookie, value)
+		x.Request.Header.SetCookie(x.name(flowCookie), value) // whoever asks again in this visit
 	}
 	return browserOf(value)
 }

@@ -30,12 +30,17 @@ func (p *pages) logout(x *visit) error {
 			ClientID: x.form.Get("client_id"), State: x.form.Get("state"),
 		})
 	}
+	return x.signOut(s, back)
+}
+
+// signOut ends the browser's session, if it has one, and tells its applications.
+func (x *visit) signOut(s *state.Session, back string) (err error) {
 	var frames []string
 	if s != nil {
 		if frames, err = x.frames(s); err != nil {
 			return err
 		}
-		if err := p.Sessions.End(x.ctx, x.tenant, s.GetId()); err != nil {
+		if err := x.p.Sessions.End(x.ctx, x.tenant, s.GetId()); err != nil {
 			return err
 		}
 	}

@@ -35,6 +35,9 @@ const (
 	LogoutPath    = "/oauth2/logout"
 	loginPath     = "/login"
 	consentPath   = "/consent"
+	passkeyPath   = "/passkey"
+	factorPath    = "/factor"
+	setupPath     = "/factor/setup"
 	assetsPath    = "/assets/{name}"
 )
 
@@ -47,6 +50,7 @@ type Deps struct {
 	Sessions *identity.Sessions
 	Consents *identity.Consents
 	Browsers *identity.Browsers
+	Factors  *identity.Factors
 }
 
 type pages struct {
@@ -56,7 +60,7 @@ type pages struct {
 
 // Routes are the pages' lines of the routing table.
 func Routes(d Deps) ([]httpapi.Route, error) {
-	if d.Engine == nil || d.View == nil || d.Keys == nil || d.Users == nil || d.Sessions == nil || d.Consents == nil || d.Browsers == nil {
+	if d.Engine == nil || d.View == nil || d.Keys == nil || d.Users == nil || d.Sessions == nil || d.Consents == nil || d.Browsers == nil || d.Factors == nil {
 		return nil, errors.New("pages: every member of Deps is needed")
 	}
 	render, err := newRenderer()
@@ -67,7 +71,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	route := func(method, path string, read state.Freshness, serve func(*visit) error) httpapi.Route {
 		return httpapi.Route{Method: method, Path: path, Tenanted: true, Class: httpapi.Page, Read: read, Serve: p.visit(serve)}
 	}
-	return []httpapi.Route{
+	return append([]httpapi.Route{
 		// Session and consent are rows that another node may just have written.
 		route("GET", AuthorizePath, state.Linearizable, p.authorize),
 		route("POST", AuthorizePath, state.Linearizable, p.authorize),
@@ -76,7 +80,10 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		route("GET", LogoutPath, state.Linearizable, p.logout),
 		route("POST", LogoutPath, state.Linearizable, p.logout),
 		{Method: "GET", Path: assetsPath, Class: httpapi.Page, NoView: true, Serve: p.asset},
-	}, nil
+		route("POST", passkeyPath, state.Linearizable, p.passkeyLogin),
+		route("POST", factorPath, state.Linearizable, p.secondFactor),
+		route("POST", setupPath, state.Linearizable, p.setUp),
+	}, p.accountRoutes(route)...), nil
 }
 
 // visit is one request of a browser.

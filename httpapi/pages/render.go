@@ -25,7 +25,11 @@ var files embed.FS
 
 // View models: what each page shows.
 type (
-	loginPage   struct{ Action, Flow, Client, Hint, Wrong string }
+	loginPage struct {
+		Action, Flow, Client, Hint, Wrong string
+		Own                               bool // a page of ours asks, no client
+		Passkey                           *passkeyForm
+	}
 	scope       struct{ Name, Text string }
 	consentPage struct {
 		Action, Flow, Client, User, Where string
@@ -113,6 +117,11 @@ func (f *frame) T(key string) string {
 		return text
 	}
 	return key
+}
+
+// word is a text of the catalogue in the visit's language.
+func (x *visit) word(key string) string {
+	return (&frame{Words: x.p.render.catalogues[x.lang]}).T(key)
 }
 
 // page renders a page. to is where its form may lead to besides this server: browsers

@@ -2,6 +2,8 @@ package pages
 
 import (
 	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,8 +15,26 @@ import (
 // models are every page with hostile and with plain contents.
 func models() map[string]any {
 	const hostile = `"><script>alert(1)</script>`
+	form := &passkeyForm{Action: "/passkey", Flow: hostile, Options: hostile, Value: hostile, Token: hostile}
+	image, err := qrCode("otpauth://totp/x?secret=y", hostile)
+	if err != nil {
+		panic(err)
+	}
+	line := factorLine{ID: hostile, Name: hostile, Added: hostile, Used: hostile}
 	return map[string]any{
-		"login":      &loginPage{Action: "/login", Flow: "f", Client: hostile, Hint: hostile, Wrong: "login.wrong"},
+		"factor":        &factorPage{Action: "/factor", Flow: hostile, Client: hostile, User: hostile, Wrong: "factor.wrong", Code: true, Recovery: true, Passkey: form},
+		"setup":         &setupPage{Action: "/factor/setup", Flow: hostile, Client: hostile, Wrong: "totp.wrong", Value: hostile, Secret: hostile, QR: image},
+		"authenticator": &authenticatorPage{Action: "/a", Back: "/account", Token: hostile, Wrong: "totp.wrong", Value: hostile, Secret: hostile, QR: image, Replaces: true},
+		"add_passkey":   &addPasskeyPage{Back: "/account", Wrong: "passkey.wrong", Passkey: form},
+		"recovery":      &recoveryPage{Action: "/a", Back: "/account", Token: hostile, Codes: []string{hostile}},
+		"remove":        &removePage{Action: "/a", Back: "/account", Token: hostile, ID: hostile, Name: hostile, Last: true},
+		"password":      &passwordPage{Action: "/a", Back: "/account", Token: hostile, Wrong: "password.weak", User: hostile, HasPassword: true},
+		"account": &accountPage{
+			Base: "/account", Token: hostile, User: hostile, Done: true, HasPassword: true, CanPasskey: true, Factors: true, Codes: 3, Authenticator: &line, Passkeys: []factorLine{line},
+			Sessions: []sessionLine{{ID: hostile, Agent: hostile, Address: hostile, Since: hostile, Here: true}},
+			Consents: []consentLine{{ID: hostile, Name: hostile, Since: hostile, Scopes: []scope{{hostile, hostile}}, Claims: []string{hostile}, Resources: []string{hostile}}},
+		},
+		"login":      &loginPage{Action: "/login", Flow: "f", Client: hostile, Hint: hostile, Wrong: "login.wrong", Passkey: form},
 		"consent":    &consentPage{Action: "/consent", Flow: "f", Client: hostile, User: hostile, Where: "https://app.example", Unapproved: true, Claims: []string{hostile}, Details: []string{hostile}, Scopes: []scope{{"openid", "x"}, {hostile, ""}}, Resources: []string{hostile}},
 		"logout":     &logoutPage{Action: "/oauth2/logout", Browser: "b", Back: hostile, Hint: hostile, ClientID: hostile, State: hostile},
 		"logged_out": &loggedOutPage{Back: "https://app.example/?" + hostile, Frames: []string{"https://app.example/?" + hostile}},
@@ -79,14 +99,27 @@ func TestCatalogues(t *testing.T) {
 	if err != nil || len(used) < 10 {
 		t.Fatalf("%d keys in the templates, %v", len(used), err)
 	}
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range sources { // what the code chooses: x.word("..."), and what went wrong
+		text, err := os.ReadFile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`"((?:login|factor|totp|passkey|add_passkey|password|account)\.[a-z_]+)"`).FindAllStringSubmatch(string(text), -1) {
+			used = append(used, m[1])
+		}
+	}
 	for _, lang := range languages() {
-		for _, key := range append(used, "login.wrong") {
+		for _, key := range used {
 			if r.catalogues[lang][key] == "" {
 				t.Errorf("%s has no text for %q", lang, key)
 			}
 		}
 		for key := range r.catalogues[lang] {
-			if r.catalogues["en"][key] == "" || !slices.Contains(used, key) && key != "login.wrong" && !strings.HasPrefix(key, "scope.") {
+			if r.catalogues["en"][key] == "" || !slices.Contains(used, key) && !strings.HasPrefix(key, "scope.") {
 				t.Errorf("%s: no page uses %q, or English lacks it", lang, key)
 			}
 		}

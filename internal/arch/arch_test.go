@@ -57,6 +57,7 @@ var rooms = map[string][]string{
 	"internal/testnode":    {"*"}, // links Pebble and fasthttp: no test of gateway may import it
 	"internal/testproof":   {},
 	"internal/testbrowser": {},
+	"internal/testfactor":  {},
 	"internal/e2e":         {"*"},
 	"internal/e2e/proc":    {},
 	"internal/bench":       {"*"},
@@ -80,6 +81,8 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":           {"cmd/keyraft"},
 	"github.com/HdrHistogram":          {"internal/bench"},
 	"google.golang.org/grpc":           {"cluster", "cluster/transport", "cluster/peer"},
+	"github.com/go-webauthn/webauthn":  {"identity"},
+	"github.com/boombuler/barcode":     {"httpapi/pages"},
 }
 
 type file struct {

@@ -162,6 +162,22 @@ func (v *visitor) writes(t *testing.T) map[string]int {
 	return all
 }
 
+// costs holds what was written since the last call against what should have been.
+func (v *visitor) costs(t *testing.T) func(what string, want map[string]int) {
+	t.Helper()
+	before := v.writes(t)
+	return func(what string, want map[string]int) {
+		t.Helper()
+		after := v.writes(t)
+		for kind := range after {
+			if n := after[kind] - before[kind]; n != want[kind] {
+				t.Errorf("%s: %d of %s were written, want %d", what, n, kind, want[kind])
+			}
+		}
+		before = after
+	}
+}
+
 // TestLoginsOnThreeNodes: each request of a login goes to another node; one of many tries
 // wins; a leader that dies between the code and its tokens takes neither.
 func TestLoginsOnThreeNodes(t *testing.T) {
@@ -171,17 +187,7 @@ func TestLoginsOnThreeNodes(t *testing.T) {
 
 	t.Run("what a login writes", func(t *testing.T) {
 		defer w.during(t)()
-		before := v.writes(t)
-		cost := func(what string, want map[string]int) {
-			t.Helper()
-			after := v.writes(t)
-			for kind := range after {
-				if n := after[kind] - before[kind]; n != want[kind] {
-					t.Errorf("%s: %d of %s were written, want %d", what, n, kind, want[kind])
-				}
-			}
-			before = after
-		}
+		cost := v.costs(t)
 		code := v.signIn(t)
 		cost("a first login, with consent", map[string]int{"PutSession": 1, "PutConsent": 1})
 		first := v.redeem(t, v.next(), code)

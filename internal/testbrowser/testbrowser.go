@@ -41,7 +41,8 @@ type Page struct {
 type Form struct {
 	Action, Method string
 	Values         url.Values
-	Buttons        []string // name=value
+	Data           map[string]string // of its attributes data-...
+	Buttons        []string          // name=value
 }
 
 // New is a browser with no cookies.
@@ -73,7 +74,27 @@ func (b *Browser) Submit(t testing.TB, p *Page, pairs ...string) *Page {
 	if len(p.Forms) == 0 {
 		t.Fatalf("the page %s has no form:\n%s", p.URL, p.Text)
 	}
-	form := p.Forms[0]
+	return b.send(t, p.Forms[0], pairs)
+}
+
+// SubmitTo sends the form of a page that leads to a path, as Submit does.
+func (b *Browser) SubmitTo(t testing.TB, p *Page, path string, pairs ...string) *Page {
+	t.Helper()
+	return b.send(t, *p.FormTo(t, path), pairs)
+}
+
+// FormTo is the form of a page that leads to a path.
+func (p *Page) FormTo(t testing.TB, path string) *Form {
+	t.Helper()
+	at := slices.IndexFunc(p.Forms, func(f Form) bool { return f.Action == path })
+	if at < 0 {
+		t.Fatalf("the page %s (%d) has no form that leads to %s:\n%s", p.URL, p.Status, path, p.Text)
+	}
+	return &p.Forms[at]
+}
+
+func (b *Browser) send(t testing.TB, form Form, pairs []string) *Page {
+	t.Helper()
 	values := maps.Clone(form.Values)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		values.Set(pairs[i], pairs[i+1])
@@ -178,7 +199,12 @@ func read(t testing.TB, resp *http.Response, at *url.URL) *Page {
 }
 
 func formOf(n *html.Node) Form {
-	f := Form{Action: attr(n, "action"), Method: attr(n, "method"), Values: url.Values{}}
+	f := Form{Action: attr(n, "action"), Method: attr(n, "method"), Values: url.Values{}, Data: map[string]string{}}
+	for _, a := range n.Attr {
+		if name, ok := strings.CutPrefix(a.Key, "data-"); ok {
+			f.Data[name] = a.Val
+		}
+	}
 	for c := range n.Descendants() {
 		switch {
 		case c.Type != html.ElementNode:
