@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -305,5 +306,35 @@ func TestAnswersByForm(t *testing.T) {
 	}
 	if p := s.Open(t, "/login"); p.Status != 405 || !strings.Contains(p.Text, "<h1>") {
 		t.Errorf("GET /login: %d %s", p.Status, p.Text)
+	}
+}
+
+// TestApplicationsAreToldOfALogout: by back channel with a token, by front channel with a
+// frame, which the page alone may load.
+func TestApplicationsAreToldOfALogout(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	told := make(chan url.Values, 4)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = r.ParseForm() // what is malformed holds no token
+		told <- r.PostForm
+	}))
+	defer app.Close()
+	s.call("PATCH", "/admin/v1/clients/web", "Bearer "+s.node.admin(), "application/merge-patch+json",
+		`{"backchannel_logout_uri": "`+app.URL+`/back", "frontchannel_logout_uri": "https://app.example/front?x=1"}`, 200)
+	first := s.redeem(200, away(t, s.Submit(t, s.signIn(s.Open(t, authorizePath())), "decision", "allow")).Get("code"))
+	hint := url.Values{"id_token_hint": {first["id_token"].(string)}, "post_logout_redirect_uri": {"https://app.example/bye"}}
+	p := s.Open(t, "/oauth2/logout?"+hint.Encode())
+	if p.Status != 200 || !strings.Contains(p.Text, `<iframe src="https://app.example/front?iss=`) || !strings.Contains(p.Text, `href="https://app.example/bye"`) ||
+		!strings.HasSuffix(p.Header.Get("Content-Security-Policy"), "; frame-src https://app.example") {
+		t.Errorf("%d %s %s", p.Status, p.Header.Get("Content-Security-Policy"), p.Text)
+	}
+	select {
+	case form := <-told:
+		if strings.Count(form.Get("logout_token"), ".") != 2 {
+			t.Errorf("%v", form)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("nobody was told by back channel")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/keyraft/keyraft/grants/logout"
 	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/tokens"
 )
@@ -16,10 +17,11 @@ type people struct {
 	factors  *identity.Factors
 }
 
-func (r *rooms) newPeople(users *identity.Users, boxes *tokens.Boxes) (*people, error) {
+func (r *rooms) newPeople(users *identity.Users, boxes *tokens.Boxes, ended *logout.Notifier) (*people, error) {
 	s := r.server
 	sessions, err1 := identity.NewSessions(identity.SessionsConfig{
 		Propose: s.propose, View: s.view, Now: time.Now, Absent: absent, Seal: boxes.Seal, Open: boxes.Open, Hashes: r.shared.Hashes,
+		Ended: ended.Ended,
 	})
 	factors, err2 := identity.NewFactors(identity.FactorsConfig{
 		Propose: s.propose, View: s.view, Now: time.Now, Users: users, Seal: boxes.Seal, Open: boxes.Open, Hashes: r.shared.Hashes, Issuer: r.signing.Issuer,

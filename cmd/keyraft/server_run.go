@@ -316,6 +316,7 @@ func (s *server) serve(ctx context.Context, rooms *rooms) error {
 	defer background.Wait()
 	defer stopOps()
 	background.Go(func() { rooms.pollers.Run(opsCtx) })
+	background.Go(func() { rooms.logouts.Run(opsCtx) })
 	background.Go(func() { paceCollector(opsCtx) })
 	if s.ops != nil {
 		background.Go(func() { serveOps(opsCtx, s.ops, rooms.ops, s.log) })

@@ -20,6 +20,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/grants/authorize"
+	"github.com/keyraft/keyraft/grants/logout"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/httpapi/adminapi"
 	"github.com/keyraft/keyraft/httpapi/gatewayapi"
@@ -69,6 +70,7 @@ type rooms struct {
 	signing  *tokens.SigningKeys
 	pollers  *gatewayapi.Pollers
 	outbound *outbound.Client
+	logouts  *logout.Notifier
 	people   *people
 	routes   []httpapi.Route
 }
@@ -193,7 +195,13 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.people, err = r.newPeople(users, codes)
+	r.logouts, err = logout.New(logout.Config{
+		View: s.view, Minter: minter, Keys: r.signing, Subjects: subjects, Post: r.outbound.Post, Now: time.Now, Log: s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.people, err = r.newPeople(users, codes, r.logouts)
 	if err != nil {
 		return nil, err
 	}
@@ -267,7 +275,7 @@ func (r *rooms) show(figures *figures) error {
 		return err
 	}
 	s.reg.MustRegister(
-		figures, &s.writes, newBuildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		figures, &s.writes, logouts{r.logouts.Counts}, newBuildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		certificates{"node": s.node.CertificateExpires, "api": listenerExpires(s.tls)},
 		&nodeFigures{dir: s.cfg.Data, connections: r.http.Connections, lane: r.signing.Lane, view: s.node.FSM().View, keys: keys, proofs: s.proofs.Load()},
 		&gatewayFigures{pollers: r.pollers, head: func() uint64 { return s.node.FSM().View().Head() }},
