@@ -51,6 +51,7 @@ func TestOpenAPI(t *testing.T) {
 	h.users()
 	h.openid()
 	h.login()
+	h.waiting()
 	h.registrations()
 	h.revocations()
 	h.gateways()

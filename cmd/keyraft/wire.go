@@ -20,6 +20,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/grants/authorize"
+	"github.com/keyraft/keyraft/grants/pending"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/httpapi/adminapi"
 	"github.com/keyraft/keyraft/httpapi/gatewayapi"
@@ -174,9 +175,13 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	r.outbound = outbound.New(outbound.Config{Allow: networks, Loopback: s.cfg.Dev})
 	refresh, codes := tokens.NewRefreshTokens(r.shared), tokens.NewBoxes(r.shared, tokens.KeyCode)
+	requests, err := pending.New(pending.Config{Node: s.node.ID(), Propose: s.propose, View: s.view, Shared: r.shared, Now: time.Now, Absent: absent})
+	if err != nil {
+		return nil, err
+	}
 	pipeline, err := grants.New(grants.Config{
 		Clients: authenticator, Keys: r.signing, Minter: minter, Opaque: opaque, View: s.view, Now: time.Now, Observe: figures.token,
-		Propose: s.propose, Refresh: refresh, Boxes: codes, Absent: absent, Locked: users.Locked, Proofs: proofs, TokenPath: oauthapi.TokenPath,
+		Propose: s.propose, Refresh: refresh, Boxes: codes, Absent: absent, Locked: users.Locked, Proofs: proofs, Pending: requests, TokenPath: oauthapi.TokenPath,
 		Check: users.Check, Subject: subjects.Subject, Introspector: introspector, Fetch: r.outbound.Get,
 		KeysFailed: func(url string, err error) {
 			s.log.Warn("the keys of a trusted issuer can't be had; its tokens are refused when the present ones are an hour old", "url", url, "err", err)
@@ -192,7 +197,7 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	pageRoutes, err := r.pages(engine, users, codes)
+	pageRoutes, err := r.pages(engine, users, codes, requests)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +247,7 @@ func (s *server) rooms() (*rooms, error) {
 }
 
 // pages builds what people see.
-func (r *rooms) pages(engine *authorize.Engine, users *identity.Users, boxes *tokens.Boxes) ([]httpapi.Route, error) {
+func (r *rooms) pages(engine *authorize.Engine, users *identity.Users, boxes *tokens.Boxes, requests *pending.Requests) ([]httpapi.Route, error) {
 	s := r.server
 	sessions, err := identity.NewSessions(identity.SessionsConfig{
 		Propose: s.propose, View: s.view, Now: time.Now, Absent: absent, Seal: boxes.Seal, Open: boxes.Open,
@@ -260,7 +265,7 @@ func (r *rooms) pages(engine *authorize.Engine, users *identity.Users, boxes *to
 	return pages.Routes(pages.Deps{
 		Engine: engine, View: s.view, Keys: r.signing, Users: users, Sessions: sessions,
 		Consents: &identity.Consents{Propose: s.propose, View: s.view, Absent: absent},
-		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open},
+		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open}, Pending: requests,
 	})
 }
 

@@ -56,6 +56,8 @@ func (x *visit) next(r *state.AuthorizationRequest, who authorize.Present, wrong
 		return x.page(fasthttp.StatusOK, "login", origin(r.GetRedirectUri()), &loginPage{
 			Action: x.below(loginPath), Flow: flow, Client: clientName(client), Hint: r.GetLoginHint(), Wrong: wrong,
 		})
+	case authorize.Page:
+		return x.waiting(r, who, flow)
 	case authorize.Consent:
 		return x.page(fasthttp.StatusOK, "consent", origin(r.GetRedirectUri()), &consentPage{
 			Action: x.below(consentPath), Flow: flow, Client: clientName(client), Unapproved: client.GetSelfRegistered(),
