@@ -10,7 +10,7 @@ import (
 	"github.com/keyraft/keyraft/internal/oauth"
 )
 
-var served = []oauth.GrantType{oauth.GrantClientCredentials, oauth.GrantAuthorizationCode}
+var served = []oauth.GrantType{oauth.GrantClientCredentials, oauth.GrantAuthorizationCode, oauth.GrantCIBA}
 
 const testJWKS = `{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"k1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`
 
@@ -43,6 +43,7 @@ func TestRegistrationRules(t *testing.T) {
 		{"a grant that is not served", `{"client_id":"a","grant_types":["password"]}`, "grant_types"},
 		{"a grant twice", `{"client_id":"a","grant_types":["client_credentials","client_credentials"]}`, "grant_types"},
 		{"client_credentials for a public client", `{"client_id":"a","token_endpoint_auth_method":"none","grant_types":["client_credentials"]}`, "grant_types"},
+		{"the back channel for a public client", `{"client_id":"a","token_endpoint_auth_method":"none","grant_types":["urn:openid:params:grant-type:ciba"]}`, "grant_types"},
 		{"response type token", `{"client_id":"a","grant_types":["authorization_code"],"response_types":["token"]}`, "response_types"},
 		{"a scope with a quote", `{"client_id":"a","scope":"a\"b"}`, "scope"},
 		{"a doubled space in scope", `{"client_id":"a","scope":"a  b"}`, "scope"},

@@ -133,8 +133,8 @@ func (r *Registration) checkGrants(served []oauth.GrantType) error {
 		if slices.Contains(r.GrantTypes[:i], g) {
 			return bad("grant_types", "%.64q is there twice", g)
 		}
-		if g == string(oauth.GrantClientCredentials) && r.AuthMethod == string(oauth.AuthNone) {
-			return bad("grant_types", "client_credentials is for clients that prove who they are; choose another token_endpoint_auth_method than none")
+		if (g == string(oauth.GrantClientCredentials) || g == string(oauth.GrantCIBA)) && r.AuthMethod == string(oauth.AuthNone) {
+			return bad("grant_types", "%s is for clients that prove who they are; choose another token_endpoint_auth_method than none", g)
 		}
 	}
 	return nil

@@ -39,7 +39,7 @@ func (d drawn) end() int64 {
 
 func (d drawn) command() command.Command {
 	tenant, id := d.tenant(), d.id()
-	switch rapid.IntRange(1, 38).Draw(d.T, "kind") {
+	switch rapid.IntRange(1, 42).Draw(d.T, "kind") {
 	case 1:
 		return bootstrap()
 	case 2:
@@ -86,6 +86,8 @@ func (d drawn) command() command.Command {
 		return d.login(tenant)
 	case 24, 25, 26:
 		return d.grant(tenant, id)
+	case 39, 40, 41, 42:
+		return d.waiting(tenant, id)
 	case 27:
 		u := user(d.pick("user id", "u", "u1"), d.pick("user name", "alice", "bob"))
 		u.Tenant, u.Disabled = tenant, d.flag("disabled")
@@ -166,6 +168,35 @@ func (d drawn) registry(tenant, id string) command.Command {
 		return &command.PutScope{Scope: &state.Scope{Tenant: tenant, Name: id, Roles: names("roles"), Includes: names("includes")}, Expect: d.generation()}
 	default:
 		return &command.DeleteScope{Tenant: tenant, Name: id, Expect: d.generation()}
+	}
+}
+
+// waiting draws what changes requests that wait for a user.
+func (d drawn) waiting(tenant, id string) command.Command {
+	hash := d.pick("waiting", "w1", "w2")
+	a := allowed(d.pick("family", "g1", "g2"))
+	a.Tenant, a.ClientId, a.User, a.Session = tenant, id, d.pick("owner", "a", "b", "u"), d.pick("login id", "l1", "l2")
+	if d.flag("deny") {
+		a = nil
+	}
+	switch rapid.IntRange(0, 5).Draw(d.T, "waiting command") {
+	case 0:
+		c := startDevice(hash, d.pick("user code", "B", "C", ""))
+		c.Request.Tenant, c.Request.ClientId, c.Request.ClientGeneration, c.Request.ExpiresAt = tenant, id, d.generation(), d.end()
+		return c
+	case 1:
+		return &command.DecideDevice{Tenant: tenant, Hash: digest(hash), Authorization: a}
+	case 2:
+		return &command.PollDevice{Tenant: tenant, Hash: digest(hash), Node: id, Quick: d.flag("quick")}
+	case 3:
+		c := startBackchannel(hash)
+		c.Request.Tenant, c.Request.ClientId, c.Request.ClientGeneration, c.Request.ExpiresAt = tenant, id, d.generation(), d.end()
+		c.Request.User = d.pick("owner", "u", "u1")
+		return c
+	case 4:
+		return &command.DecideBackchannel{Tenant: tenant, User: d.pick("owner", "u", "u1"), Hash: digest(hash), Authorization: a}
+	default:
+		return &command.PollBackchannel{Tenant: tenant, Hash: digest(hash), Node: id, Quick: d.flag("quick")}
 	}
 }
 

@@ -331,6 +331,18 @@ func (s step) run(c command.Command) (command.Result, error) {
 		return s.rotateRefresh(c)
 	case *command.EndGrant:
 		return s.endGrantCommand(c)
+	case *command.StartDevice:
+		return s.startDevice(c)
+	case *command.DecideDevice:
+		return s.decideDevice(c)
+	case *command.PollDevice:
+		return s.pollDevice(c)
+	case *command.StartBackchannel:
+		return s.startBackchannel(c)
+	case *command.DecideBackchannel:
+		return s.decideBackchannel(c)
+	case *command.PollBackchannel:
+		return s.pollBackchannel(c)
 	case *command.PutTrustedIssuer:
 		return s.putTrustedIssuer(c)
 	case *command.DeleteTrustedIssuer:

@@ -109,6 +109,16 @@ func goldens() []golden {
 			Presented: digest("refresh 1"), Next: digest("refresh 2"), Successor: []byte("sealed"), Grace: 10_000, ExpiresAt: seconds(4000),
 			Decided: &command.Decided{Client: 2, Tenant: 1}}},
 		{name: "end_grant", after: "bootstrap put_client redeem", make: &command.EndGrant{Tenant: "default", ClientId: "app", Grant: "g1"}},
+		{name: "start_device", after: "bootstrap put_client", make: startDevice("d1", "BCDFGHJKLM")},
+		{name: "approve_device", after: "bootstrap put_client put_user put_session start_device", make: &command.DecideDevice{Tenant: "default", Hash: digest("d1"), Authorization: allowed("g1")}},
+		{name: "deny_device", after: "bootstrap put_client start_device", make: &command.DecideDevice{Tenant: "default", Hash: digest("d1")}},
+		{name: "poll_device", after: "bootstrap put_client start_device", make: &command.PollDevice{Tenant: "default", Hash: digest("d1"), Node: "n1"}},
+		{name: "poll_device_quick", after: "bootstrap put_client start_device poll_device", make: &command.PollDevice{Tenant: "default", Hash: digest("d1"), Node: "n2", Quick: true}},
+		{name: "start_backchannel", after: "bootstrap put_client put_user", make: startBackchannel("b1")},
+		{name: "approve_backchannel", after: "bootstrap put_client put_user put_session start_backchannel",
+			make: &command.DecideBackchannel{Tenant: "default", User: "u1", Hash: digest("b1"), Authorization: allowed("g1")}},
+		{name: "deny_backchannel", after: "bootstrap put_client put_user start_backchannel", make: &command.DecideBackchannel{Tenant: "default", User: "u1", Hash: digest("b1")}},
+		{name: "poll_backchannel", after: "bootstrap put_client put_user start_backchannel", make: &command.PollBackchannel{Tenant: "default", Hash: digest("b1"), Node: "n1"}},
 		{name: "put_initial_access_token", after: "bootstrap", make: &command.PutInitialAccessToken{Token: &state.InitialAccessToken{
 			Tenant: "default", Id: "t1", Hash: digest("initial"), HashKey: 1, ExpiresAt: seconds(600), UsesLeft: 2}}, rem: true},
 		{name: "register_client", after: "bootstrap put_initial_access_token", make: &command.RegisterClient{

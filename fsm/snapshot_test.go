@@ -42,6 +42,11 @@ func fill(n *node) {
 		Family:        &state.RefreshFamily{Id: "g1", Hash: digest("r1"), ExpiresAt: seconds(600), Offline: true},
 		Decided:       &command.Decided{Client: app.GetGeneration(), Tenant: 1},
 	})
+	device, backchannel := startDevice("d1", "BCDF"), startBackchannel("b1")
+	app, _ = n.View().Client("default", "app")
+	device.Request.ClientGeneration, backchannel.Request.ClientGeneration = app.GetGeneration(), app.GetGeneration()
+	n.must(device)
+	n.must(backchannel)
 	n.must(&command.PutSigningKey{Key: signingKey("k1", "ES256")})
 	n.must(&command.PutSigningKey{Key: signingKey("k2", "ES256")})
 	n.must(&command.PutJoinToken{Hash: digest("j"), Token: &state.JoinToken{ExpiresAt: t0 + 60_000}})

@@ -24,6 +24,8 @@ func asks() map[oauth.GrantType]map[string]way {
 		oauth.GrantRefreshToken: {"a refresh token": {user: true, make: func(w *world) []string {
 			return []string{"refresh_token", string(w.login("app", "read offline_access").Refresh)}
 		}}},
+		oauth.GrantDeviceCode: {"a device": {user: true, make: func(w *world) []string { return []string{"device_code", w.device("app", "read")} }}},
+		oauth.GrantCIBA:       {"a back channel": {user: true, make: func(w *world) []string { return []string{"auth_req_id", w.backchannel("app", "openid read")} }}},
 		oauth.GrantPassword: {"a password": {user: true, stranger: true, make: func(*world) []string {
 			return []string{"username", "alice", "password", phrase, "scope", "read"}
 		}}},

@@ -26,6 +26,7 @@ import (
 	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/grants/pending"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens"
 )
@@ -140,6 +141,7 @@ type Config struct {
 	Refresh *tokens.RefreshTokens
 	Boxes   *tokens.Boxes // of KeyCode
 	Proofs  *tokens.Proofs
+	Pending *pending.Requests
 	// TokenPath is that of the token endpoint below the issuer, which a DPoP proof names.
 	TokenPath string
 	// Locked tells whether too many wrong proofs have locked the account for now: for
@@ -168,8 +170,8 @@ func (c *Config) check() error {
 	if c.Clients == nil || c.Keys == nil || c.Minter == nil || c.Opaque == nil || c.View == nil || c.Now == nil {
 		return errors.New("grants: Config needs Clients, Keys, Minter, Opaque, View and Now")
 	}
-	if c.Propose == nil || c.Refresh == nil || c.Boxes == nil || c.Absent == nil || c.Proofs == nil || c.TokenPath == "" {
-		return errors.New("grants: Config needs Propose, Refresh, Boxes, Absent, Proofs and TokenPath")
+	if c.Propose == nil || c.Refresh == nil || c.Boxes == nil || c.Absent == nil || c.Proofs == nil || c.Pending == nil || c.TokenPath == "" {
+		return errors.New("grants: Config needs Propose, Refresh, Boxes, Absent, Proofs, Pending and TokenPath")
 	}
 	if c.Check == nil || c.Introspector == nil {
 		return errors.New("grants: Config needs Check and Introspector")

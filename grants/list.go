@@ -12,6 +12,8 @@ func All(cfg *Config) []Grant {
 		jwtBearer{trusted, cfg.subject},
 		tokenExchange{trusted, cfg.Introspector, cfg.subject, cfg.absent},
 		password{cfg.Check, cfg.subject, cfg.now},
+		deviceCode{cfg},
+		backchannel{cfg},
 	}
 }
 

@@ -48,7 +48,7 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 		return errPerson
 	}
 	if p.cfg.Locked != nil {
-		locked, err := p.cfg.Locked(v, tenant.GetId(), user.GetId(), a.GetSession() != "" || d.Begun)
+		locked, err := p.cfg.Locked(v, tenant.GetId(), user.GetId(), a.GetSession() != "" || a.GetAtBrowser() || d.Begun)
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
+	"github.com/keyraft/keyraft/grants/pending"
 	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
@@ -58,6 +59,7 @@ type world struct {
 	revoker    *tokens.Revoker
 	boxes      *tokens.Boxes
 	proofs     *tokens.Proofs
+	pending    *pending.Requests
 	secrets    map[string]string
 	proof      string // DPoP header of the requests; "" for none
 	idp        *idp
@@ -97,9 +99,10 @@ func newWorld(t testing.TB) *world {
 		return nil, errors.New("there is no other node")
 	}}))(t)
 	subjects := must(tokens.NewSubjects(shared))(t)
+	w.pending = must(pending.New(pending.Config{Node: "n1", Propose: n.Propose, View: n.View, Shared: shared, Now: n.Now, Absent: absent}))(t)
 	w.pipeline = must(grants.New(grants.Config{
 		Clients: auth, Keys: signing, Minter: minter, Opaque: opaque, View: n.View, Now: n.Now, Propose: n.Propose,
-		Refresh: tokens.NewRefreshTokens(shared), Boxes: w.boxes, Absent: absent, Proofs: w.proofs, TokenPath: "/oauth2/token",
+		Refresh: tokens.NewRefreshTokens(shared), Boxes: w.boxes, Absent: absent, Proofs: w.proofs, Pending: w.pending, TokenPath: "/oauth2/token",
 		Check: w.check(), Locked: locked(n), Subject: subjects.Subject, Introspector: w.intro,
 		KeysFailed: func(string, error) { w.keysFailed.Add(1) },
 		Fetch:      func(_ context.Context, url string, _ int64) ([]byte, error) { return w.fetched(url) },
@@ -190,7 +193,7 @@ func (w *world) client(id string, change func(*clients.Registration)) {
 	w.t.Helper()
 	r := &clients.Registration{
 		ClientID: id, Scope: "openid offline_access read write", Resources: []string{api, orders}, SkipConsent: true, IDTokenAlg: "ES256", RedirectURIs: []string{"https://app.example/cb"},
-		GrantTypes: []string{"authorization_code", "refresh_token", "client_credentials", "password", jwtBearer, exchange},
+		GrantTypes: []string{"authorization_code", "refresh_token", "client_credentials", "password", jwtBearer, exchange, string(oauth.GrantDeviceCode), string(oauth.GrantCIBA)},
 	}
 	change(r)
 	made := must(w.registry.Create(w.t.Context(), w.FSM.View(), "default", r))(w.t)
@@ -278,6 +281,54 @@ func (w *world) code(client, scope string) string {
 			Tenant: "default", ClientId: client, User: "u1", Subject: "u1", Scope: scope, Grant: id, AuthTime: w.Now().Unix(), Acr: grants.ACRPassword, Amr: []string{"pwd"},
 		},
 	}))(w.t)
+}
+
+// allows is what alice, signed in at a browser, allows a client.
+func (w *world) allows(client, scope string) *state.Authorization {
+	w.t.Helper()
+	user := must(w.FSM.View().User("default", "u1"))(w.t)
+	sid := tokens.NewGrantID()
+	w.Must(w.t, &command.PutSession{UserGeneration: user.GetGeneration(), Session: &state.Session{
+		Tenant: "default", Id: sid, User: "u1", Secret: make([]byte, 32), AuthTime: w.Now().Unix(), Amr: []string{"pwd"}, ExpiresAt: w.Now().Unix() + 7200,
+	}})
+	return &state.Authorization{
+		Tenant: "default", ClientId: client, User: "u1", Subject: "u1", Session: sid, Scope: scope, Grant: tokens.NewGrantID(), AuthTime: w.Now().Unix(),
+		Acr: grants.ACRPassword, Amr: []string{"pwd"},
+	}
+}
+
+// device is the code of a device that alice has allowed.
+func (w *world) device(client, scope string) string {
+	w.t.Helper()
+	c, _ := w.FSM.View().Client("default", client)
+	code := must(w.pending.StartDevice(w.t.Context(), w.FSM.View(), &state.DeviceRequest{
+		Tenant: "default", ClientId: client, ClientGeneration: c.GetGeneration(), Scope: scope, ScopeGiven: true,
+	}))(w.t)
+	_, hash, err := w.pending.Device(w.FSM.View(), "default", code)
+	if err == nil {
+		err = w.pending.DecideDevice(w.t.Context(), "default", hash, w.allows(client, scope))
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return code
+}
+
+// backchannel is the id of a request that alice has allowed.
+func (w *world) backchannel(client, scope string) string {
+	w.t.Helper()
+	c, _ := w.FSM.View().Client("default", client)
+	id := must(w.pending.StartBackchannel(w.t.Context(), w.FSM.View(), &state.BackchannelRequest{
+		Tenant: "default", ClientId: client, ClientGeneration: c.GetGeneration(), Scope: scope, User: "u1",
+	}, 300))(w.t)
+	_, hash, err := w.pending.Backchannel(w.FSM.View(), "default", id)
+	if err == nil {
+		err = w.pending.DecideBackchannel(w.t.Context(), "default", "u1", hash, w.allows(client, scope))
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return id
 }
 
 // login is what alice's login at a client gives.

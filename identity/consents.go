@@ -20,7 +20,7 @@ type Consents struct {
 // maxRaces bounds how often a change that was overtaken is decided anew.
 const maxRaces = 3
 
-// Remember adds to what a user allowed a client.
+// Remember adds to what a user allowed a client. What they allowed before writes nothing.
 func (c *Consents) Remember(ctx context.Context, allowed *state.Consent) error {
 	for range maxRaces {
 		v, err := c.View(ctx, state.Linearizable)
@@ -34,6 +34,9 @@ func (c *Consents) Remember(ctx context.Context, allowed *state.Consent) error {
 		next := &state.Consent{
 			Tenant: allowed.GetTenant(), User: allowed.GetUser(), ClientId: allowed.GetClientId(), Scopes: union(old.GetScopes(), allowed.GetScopes()),
 			Resources: union(old.GetResources(), allowed.GetResources()), Claims: union(old.GetClaims(), allowed.GetClaims()),
+		}
+		if old != nil && len(next.GetScopes()) == len(old.GetScopes()) && len(next.GetResources()) == len(old.GetResources()) && len(next.GetClaims()) == len(old.GetClaims()) {
+			return nil // it was allowed before
 		}
 		result, err := c.Propose(ctx, &command.PutConsent{Consent: next, Expect: old.GetGeneration()})
 		if err == nil {

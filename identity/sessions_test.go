@@ -111,4 +111,11 @@ func TestConsentsAddUp(t *testing.T) {
 	if err != nil || len(got.GetScopes()) != 2 || len(got.GetResources()) != 1 {
 		t.Errorf("%v, %v", got, err)
 	}
+	index := w.FSM.View().Index()
+	if err := c.Remember(t.Context(), &state.Consent{Tenant: "default", User: user.GetId(), ClientId: "web", Scopes: []string{"email"}}); err != nil {
+		t.Fatal(err)
+	}
+	if w.FSM.View().Index() != index {
+		t.Error("what was allowed before was written once more")
+	}
 }

@@ -15,33 +15,8 @@ func (h *holder) login() {
 		"post_logout_redirect_uris": []string{callback}, "scope": "openid profile",
 	}, 201)
 	basic := basicAuth("web", app.text("client_secret"))
-	jar := ""
-	keep := func(r *reply) *reply {
-		for _, line := range r.header.Values("Set-Cookie") {
-			pair, _, _ := strings.Cut(line, ";")
-			jar += pair + "; "
-		}
-		return r
-	}
-	page := func(method, path, body string, status int) *reply {
-		h.t.Helper()
-		a := ask{method: method, path: path, status: status, header: []string{"Cookie", strings.TrimSuffix(jar, "; ")}}
-		if jar == "" {
-			a.header = nil
-		}
-		if method == "POST" {
-			a.body = body
-		}
-		return keep(h.do(a))
-	}
-	hidden := func(r *reply, name string) string {
-		h.t.Helper()
-		m := regexp.MustCompile(`name="` + name + `" value="([^"]+)"`).FindSubmatch(r.body)
-		if m == nil {
-			h.t.Fatalf("no %s in %s", name, r.body)
-		}
-		return string(m[1])
-	}
+	b := h.browser()
+	page, hidden := b.page, b.hidden
 	first := page("GET", authorizePath(), "", 200)
 	page("GET", authorizePath("client_id", "nobody"), "", 400)
 	page("POST", "/oauth2/authorize", authorizeForm().Encode(), 200)
@@ -67,4 +42,40 @@ func (h *holder) login() {
 // still is a client that tells of a redirect instead of following it.
 func still() *http.Client {
 	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// jar is a browser's cookies.
+type jar struct {
+	*holder
+	cookies string
+}
+
+func (h *holder) browser() *jar { return &jar{holder: h} }
+
+// page asks for a page, or sends a form, with the cookies that came so far.
+func (b *jar) page(method, path, body string, status int) *reply {
+	b.t.Helper()
+	a := ask{method: method, path: path, status: status, header: []string{"Cookie", strings.TrimSuffix(b.cookies, "; ")}}
+	if b.cookies == "" {
+		a.header = nil
+	}
+	if method == "POST" {
+		a.body = body
+	}
+	r := b.do(a)
+	for _, line := range r.header.Values("Set-Cookie") {
+		pair, _, _ := strings.Cut(line, ";")
+		b.cookies += pair + "; "
+	}
+	return r
+}
+
+// hidden is a hidden field of a page.
+func (b *jar) hidden(r *reply, name string) string {
+	b.t.Helper()
+	m := regexp.MustCompile(`name="` + name + `" value="([^"]+)"`).FindSubmatch(r.body)
+	if m == nil {
+		b.t.Fatalf("no %s in %s", name, r.body)
+	}
+	return string(m[1])
 }

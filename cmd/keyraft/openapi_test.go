@@ -52,6 +52,7 @@ func TestOpenAPI(t *testing.T) {
 	h.openid()
 	h.login()
 	h.account()
+	h.waiting()
 	h.registrations()
 	h.revocations()
 	h.gateways()

@@ -21,6 +21,7 @@ import (
 	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/grants/authorize"
 	"github.com/keyraft/keyraft/grants/logout"
+	"github.com/keyraft/keyraft/grants/pending"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/httpapi/adminapi"
 	"github.com/keyraft/keyraft/httpapi/gatewayapi"
@@ -177,9 +178,13 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	r.outbound = outbound.New(outbound.Config{Allow: networks, Loopback: s.cfg.Dev})
 	refresh, codes := tokens.NewRefreshTokens(r.shared), tokens.NewBoxes(r.shared, tokens.KeyCode)
+	requests, err := pending.New(pending.Config{Node: s.node.ID(), Propose: s.propose, View: s.view, Shared: r.shared, Now: time.Now, Absent: absent})
+	if err != nil {
+		return nil, err
+	}
 	pipeline, err := grants.New(grants.Config{
 		Clients: authenticator, Keys: r.signing, Minter: minter, Opaque: opaque, View: s.view, Now: time.Now, Observe: figures.token,
-		Propose: s.propose, Refresh: refresh, Boxes: codes, Absent: absent, Locked: users.Locked, Proofs: proofs, TokenPath: oauthapi.TokenPath,
+		Propose: s.propose, Refresh: refresh, Boxes: codes, Absent: absent, Locked: users.Locked, Proofs: proofs, Pending: requests, TokenPath: oauthapi.TokenPath,
 		Check: users.Check, Subject: subjects.Subject, Introspector: introspector, Fetch: r.outbound.Get,
 		KeysFailed: func(url string, err error) {
 			s.log.Warn("the keys of a trusted issuer can't be had; its tokens are refused when the present ones are an hour old", "url", url, "err", err)
@@ -205,7 +210,7 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	pageRoutes, err := r.pages(engine, codes)
+	pageRoutes, err := r.pages(engine, codes, requests)
 	if err != nil {
 		return nil, err
 	}
@@ -255,11 +260,11 @@ func (s *server) rooms() (*rooms, error) {
 }
 
 // pages builds what people see.
-func (r *rooms) pages(engine *authorize.Engine, boxes *tokens.Boxes) ([]httpapi.Route, error) {
+func (r *rooms) pages(engine *authorize.Engine, boxes *tokens.Boxes, requests *pending.Requests) ([]httpapi.Route, error) {
 	s := r.server
 	return pages.Routes(pages.Deps{
 		Engine: engine, View: s.view, Keys: r.signing, Users: r.people.users, Sessions: r.people.sessions, Consents: r.people.consents,
-		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open}, Factors: r.people.factors,
+		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open}, Factors: r.people.factors, Pending: requests,
 	})
 }
 

@@ -17,7 +17,8 @@ var (
 func Remembered(k Kind) bool {
 	switch k {
 	case KindIssueOpaque, KindConsume, KindRevoke, KindTermStart, KindClockAdvance, KindExpire, KindJoin, KindSetFeatureLevel,
-		KindPutSession, KindEndSession, KindDeleteConsent, KindRedeem, KindRotateRefresh, KindEndGrant, KindRecordAttempt:
+		KindPutSession, KindEndSession, KindDeleteConsent, KindRedeem, KindRotateRefresh, KindEndGrant, KindRecordAttempt,
+		KindStartDevice, KindDecideDevice, KindPollDevice, KindStartBackchannel, KindDecideBackchannel, KindPollBackchannel:
 		return false
 	}
 	return true

@@ -68,6 +68,13 @@ const (
 	KindRotateRefresh Kind = 51 // level 1
 	KindEndGrant      Kind = 52 // level 1
 
+	KindStartDevice       Kind = 53 // level 1
+	KindDecideDevice      Kind = 54 // level 1
+	KindPollDevice        Kind = 55 // level 1
+	KindStartBackchannel  Kind = 56 // level 1
+	KindDecideBackchannel Kind = 57 // level 1
+	KindPollBackchannel   Kind = 58 // level 1
+
 	KindPutTrustedIssuer    Kind = 60 // level 1
 	KindDeleteTrustedIssuer Kind = 61 // level 1
 
@@ -180,6 +187,18 @@ func New(k Kind, version uint8) (Command, error) {
 		return &RotateRefresh{}, nil
 	case KindEndGrant:
 		return &EndGrant{}, nil
+	case KindStartDevice:
+		return &StartDevice{}, nil
+	case KindDecideDevice:
+		return &DecideDevice{}, nil
+	case KindPollDevice:
+		return &PollDevice{}, nil
+	case KindStartBackchannel:
+		return &StartBackchannel{}, nil
+	case KindDecideBackchannel:
+		return &DecideBackchannel{}, nil
+	case KindPollBackchannel:
+		return &PollBackchannel{}, nil
 	case KindPutTrustedIssuer:
 		return &PutTrustedIssuer{}, nil
 	case KindDeleteTrustedIssuer:
@@ -241,6 +260,13 @@ func (*UseCredential) Kind() Kind    { return KindUseCredential }
 func (*Redeem) Kind() Kind        { return KindRedeem }
 func (*RotateRefresh) Kind() Kind { return KindRotateRefresh }
 func (*EndGrant) Kind() Kind      { return KindEndGrant }
+
+func (*StartDevice) Kind() Kind       { return KindStartDevice }
+func (*DecideDevice) Kind() Kind      { return KindDecideDevice }
+func (*PollDevice) Kind() Kind        { return KindPollDevice }
+func (*StartBackchannel) Kind() Kind  { return KindStartBackchannel }
+func (*DecideBackchannel) Kind() Kind { return KindDecideBackchannel }
+func (*PollBackchannel) Kind() Kind   { return KindPollBackchannel }
 
 func (*PutTrustedIssuer) Kind() Kind    { return KindPutTrustedIssuer }
 func (*DeleteTrustedIssuer) Kind() Kind { return KindDeleteTrustedIssuer }

@@ -74,6 +74,9 @@ func (b *Batch) expireRow(key []byte, now int64) error {
 		b.DeleteSession(m)
 		return nil
 	}
+	if key[0] == tableDevices || key[0] == tableBackchannel { // so do those of a request that waits
+		return b.expireWaiting(key, raw)
+	}
 	b.delete(key)
 	return nil
 }
@@ -125,6 +128,8 @@ func endOf(table byte, raw []byte) (int64, error) {
 		m := &Session{}
 		err = proto.Unmarshal(raw, m)
 		return m.GetExpiresAt(), err
+	case tableDevices, tableBackchannel:
+		return endOfWaiting(table, raw)
 	default:
 		return 0, fmt.Errorf("table %#x has no end: the expiry queue is damaged", table)
 	}

@@ -39,16 +39,17 @@ type Authorization struct {
 	Scope         string                 `protobuf:"bytes,9,opt,name=scope,proto3" json:"scope,omitempty"`
 	Resources     []string               `protobuf:"bytes,10,rep,name=resources,proto3" json:"resources,omitempty"`
 	Nonce         string                 `protobuf:"bytes,11,opt,name=nonce,proto3" json:"nonce,omitempty"`
-	Claims        []byte                 `protobuf:"bytes,12,opt,name=claims,proto3" json:"claims,omitempty"`         // the claims parameter, JSON
-	Details       []byte                 `protobuf:"bytes,13,opt,name=details,proto3" json:"details,omitempty"`       // authorization_details, JSON
-	Jkt           string                 `protobuf:"bytes,14,opt,name=jkt,proto3" json:"jkt,omitempty"`               // DPoP key (RFC 9449 §6.1)
-	X5T           string                 `protobuf:"bytes,15,opt,name=x5t,proto3" json:"x5t,omitempty"`               // certificate, x5t#S256 (RFC 8705 §3.1)
-	Root          string                 `protobuf:"bytes,16,opt,name=root,proto3" json:"root,omitempty"`             // delegation tree
-	Act           []byte                 `protobuf:"bytes,17,opt,name=act,proto3" json:"act,omitempty"`               // actor chain, JSON (RFC 8693 §4.1)
-	Issuer        string                 `protobuf:"bytes,18,opt,name=issuer,proto3" json:"issuer,omitempty"`         // trusted issuer that vouched for the subject
-	Sector        string                 `protobuf:"bytes,19,opt,name=sector,proto3" json:"sector,omitempty"`         // of a pairwise subject
-	Grant         string                 `protobuf:"bytes,20,opt,name=grant,proto3" json:"grant,omitempty"`           // gid: the family's id, whatever comes of it
-	Attributes    []*Attribute           `protobuf:"bytes,21,rep,name=attributes,proto3" json:"attributes,omitempty"` // claims that a trusted issuer brought
+	Claims        []byte                 `protobuf:"bytes,12,opt,name=claims,proto3" json:"claims,omitempty"`                         // the claims parameter, JSON
+	Details       []byte                 `protobuf:"bytes,13,opt,name=details,proto3" json:"details,omitempty"`                       // authorization_details, JSON
+	Jkt           string                 `protobuf:"bytes,14,opt,name=jkt,proto3" json:"jkt,omitempty"`                               // DPoP key (RFC 9449 §6.1)
+	X5T           string                 `protobuf:"bytes,15,opt,name=x5t,proto3" json:"x5t,omitempty"`                               // certificate, x5t#S256 (RFC 8705 §3.1)
+	Root          string                 `protobuf:"bytes,16,opt,name=root,proto3" json:"root,omitempty"`                             // delegation tree
+	Act           []byte                 `protobuf:"bytes,17,opt,name=act,proto3" json:"act,omitempty"`                               // actor chain, JSON (RFC 8693 §4.1)
+	Issuer        string                 `protobuf:"bytes,18,opt,name=issuer,proto3" json:"issuer,omitempty"`                         // trusted issuer that vouched for the subject
+	Sector        string                 `protobuf:"bytes,19,opt,name=sector,proto3" json:"sector,omitempty"`                         // of a pairwise subject
+	Grant         string                 `protobuf:"bytes,20,opt,name=grant,proto3" json:"grant,omitempty"`                           // gid: the family's id, whatever comes of it
+	Attributes    []*Attribute           `protobuf:"bytes,21,rep,name=attributes,proto3" json:"attributes,omitempty"`                 // claims that a trusted issuer brought
+	AtBrowser     bool                   `protobuf:"varint,22,opt,name=at_browser,json=atBrowser,proto3" json:"at_browser,omitempty"` // allowed where its user was signed in, whatever has become of that session
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -230,6 +231,13 @@ func (x *Authorization) GetAttributes() []*Attribute {
 	return nil
 }
 
+func (x *Authorization) GetAtBrowser() bool {
+	if x != nil {
+		return x.AtBrowser
+	}
+	return false
+}
+
 // RefreshFamily is one grant that can be refreshed. Its key is its id, which is
 // the gid of all its tokens. Level 1.
 type RefreshFamily struct {
@@ -389,14 +397,21 @@ type DeviceRequest struct {
 	UserCode         string                 `protobuf:"bytes,3,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"` // canonical: without dashes, upper case
 	Scope            string                 `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`
 	Resources        []string               `protobuf:"bytes,5,rep,name=resources,proto3" json:"resources,omitempty"`
-	Status           string                 `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`                         // pending, approved, denied, used
+	Status           string                 `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`                         // pending, approved, denied; that it was redeemed is a consumed value
 	Authorization    *Authorization         `protobuf:"bytes,7,opt,name=authorization,proto3" json:"authorization,omitempty"`           // of an approved one
 	ExpiresAt        int64                  `protobuf:"varint,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // seconds
 	Interval         int64                  `protobuf:"varint,9,opt,name=interval,proto3" json:"interval,omitempty"`                    // seconds between polls
 	PolledAt         int64                  `protobuf:"varint,10,opt,name=polled_at,json=polledAt,proto3" json:"polled_at,omitempty"`   // milliseconds: of the last poll that was written
 	Generation       uint64                 `protobuf:"varint,11,opt,name=generation,proto3" json:"generation,omitempty"`
-	ClientGeneration uint64                 `protobuf:"varint,12,opt,name=client_generation,json=clientGeneration,proto3" json:"client_generation,omitempty"`
+	ClientGeneration uint64                 `protobuf:"varint,12,opt,name=client_generation,json=clientGeneration,proto3" json:"client_generation,omitempty"` // when it was made
 	Jkt              string                 `protobuf:"bytes,13,opt,name=jkt,proto3" json:"jkt,omitempty"`
+	CreatedAt        int64                  `protobuf:"varint,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"` // milliseconds
+	Address          string                 `protobuf:"bytes,15,opt,name=address,proto3" json:"address,omitempty"`                       // where the device asked from
+	PolledBy         string                 `protobuf:"bytes,16,opt,name=polled_by,json=polledBy,proto3" json:"polled_by,omitempty"`     // node that knows of later polls
+	DecidedAt        int64                  `protobuf:"varint,17,opt,name=decided_at,json=decidedAt,proto3" json:"decided_at,omitempty"` // milliseconds
+	Epoch            uint64                 `protobuf:"varint,18,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	ScopeGiven       bool                   `protobuf:"varint,19,opt,name=scope_given,json=scopeGiven,proto3" json:"scope_given,omitempty"` // scope was a parameter, not the client's own
+	Details          []byte                 `protobuf:"bytes,20,opt,name=details,proto3" json:"details,omitempty"`                          // authorization_details, JSON
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -522,27 +537,81 @@ func (x *DeviceRequest) GetJkt() string {
 	return ""
 }
 
+func (x *DeviceRequest) GetCreatedAt() int64 {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return 0
+}
+
+func (x *DeviceRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *DeviceRequest) GetPolledBy() string {
+	if x != nil {
+		return x.PolledBy
+	}
+	return ""
+}
+
+func (x *DeviceRequest) GetDecidedAt() int64 {
+	if x != nil {
+		return x.DecidedAt
+	}
+	return 0
+}
+
+func (x *DeviceRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *DeviceRequest) GetScopeGiven() bool {
+	if x != nil {
+		return x.ScopeGiven
+	}
+	return false
+}
+
+func (x *DeviceRequest) GetDetails() []byte {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
 // BackchannelRequest is a CIBA request; its key is the keyed hash of auth_req_id.
 // Level 1.
 type BackchannelRequest struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Tenant         string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	ClientId       string                 `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
-	User           string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
-	Scope          string                 `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`
-	Resources      []string               `protobuf:"bytes,5,rep,name=resources,proto3" json:"resources,omitempty"`
-	BindingMessage string                 `protobuf:"bytes,6,opt,name=binding_message,json=bindingMessage,proto3" json:"binding_message,omitempty"`
-	AcrValues      string                 `protobuf:"bytes,7,opt,name=acr_values,json=acrValues,proto3" json:"acr_values,omitempty"`
-	Status         string                 `protobuf:"bytes,8,opt,name=status,proto3" json:"status,omitempty"` // pending, approved, denied, used
-	Authorization  *Authorization         `protobuf:"bytes,9,opt,name=authorization,proto3" json:"authorization,omitempty"`
-	ExpiresAt      int64                  `protobuf:"varint,10,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // seconds
-	Interval       int64                  `protobuf:"varint,11,opt,name=interval,proto3" json:"interval,omitempty"`
-	PolledAt       int64                  `protobuf:"varint,12,opt,name=polled_at,json=polledAt,proto3" json:"polled_at,omitempty"` // milliseconds
-	Generation     uint64                 `protobuf:"varint,13,opt,name=generation,proto3" json:"generation,omitempty"`
-	CreatedAt      int64                  `protobuf:"varint,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	Id             string                 `protobuf:"bytes,15,opt,name=id,proto3" json:"id,omitempty"` // public, for the user's list
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Tenant           string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	ClientId         string                 `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	User             string                 `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	Scope            string                 `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`
+	Resources        []string               `protobuf:"bytes,5,rep,name=resources,proto3" json:"resources,omitempty"`
+	BindingMessage   string                 `protobuf:"bytes,6,opt,name=binding_message,json=bindingMessage,proto3" json:"binding_message,omitempty"`
+	AcrValues        string                 `protobuf:"bytes,7,opt,name=acr_values,json=acrValues,proto3" json:"acr_values,omitempty"`
+	Status           string                 `protobuf:"bytes,8,opt,name=status,proto3" json:"status,omitempty"` // as of a device request
+	Authorization    *Authorization         `protobuf:"bytes,9,opt,name=authorization,proto3" json:"authorization,omitempty"`
+	ExpiresAt        int64                  `protobuf:"varint,10,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"` // seconds
+	Interval         int64                  `protobuf:"varint,11,opt,name=interval,proto3" json:"interval,omitempty"`
+	PolledAt         int64                  `protobuf:"varint,12,opt,name=polled_at,json=polledAt,proto3" json:"polled_at,omitempty"` // milliseconds
+	Generation       uint64                 `protobuf:"varint,13,opt,name=generation,proto3" json:"generation,omitempty"`
+	CreatedAt        int64                  `protobuf:"varint,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Id               string                 `protobuf:"bytes,15,opt,name=id,proto3" json:"id,omitempty"`                                                      // public, for the user's list
+	ClientGeneration uint64                 `protobuf:"varint,16,opt,name=client_generation,json=clientGeneration,proto3" json:"client_generation,omitempty"` // when it was made
+	PolledBy         string                 `protobuf:"bytes,17,opt,name=polled_by,json=polledBy,proto3" json:"polled_by,omitempty"`                          // node that knows of later polls
+	DecidedAt        int64                  `protobuf:"varint,18,opt,name=decided_at,json=decidedAt,proto3" json:"decided_at,omitempty"`                      // milliseconds
+	Epoch            uint64                 `protobuf:"varint,19,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Details          []byte                 `protobuf:"bytes,20,opt,name=details,proto3" json:"details,omitempty"` // authorization_details, JSON
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *BackchannelRequest) Reset() {
@@ -678,6 +747,41 @@ func (x *BackchannelRequest) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+func (x *BackchannelRequest) GetClientGeneration() uint64 {
+	if x != nil {
+		return x.ClientGeneration
+	}
+	return 0
+}
+
+func (x *BackchannelRequest) GetPolledBy() string {
+	if x != nil {
+		return x.PolledBy
+	}
+	return ""
+}
+
+func (x *BackchannelRequest) GetDecidedAt() int64 {
+	if x != nil {
+		return x.DecidedAt
+	}
+	return 0
+}
+
+func (x *BackchannelRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *BackchannelRequest) GetDetails() []byte {
+	if x != nil {
+		return x.Details
+	}
+	return nil
 }
 
 // PushedRequest is an authorization request that is too large to be sealed into
@@ -1120,6 +1224,7 @@ type AuthorizationRequest struct {
 	Id               string                 `protobuf:"bytes,29,opt,name=id,proto3" json:"id,omitempty"`
 	UserCode         string                 `protobuf:"bytes,30,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"`        // of a device, in the device's flow
 	ScopeGiven       bool                   `protobuf:"varint,31,opt,name=scope_given,json=scopeGiven,proto3" json:"scope_given,omitempty"` // scope was a parameter, not the client's own
+	Waiting          string                 `protobuf:"bytes,32,opt,name=waiting,proto3" json:"waiting,omitempty"`                          // page of ours that asks about a request that waits, instead of an answer: device, requests
 	Page             string                 `protobuf:"bytes,34,opt,name=page,proto3" json:"page,omitempty"`                                // of ours, where no client asked: it comes next
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1372,6 +1477,13 @@ func (x *AuthorizationRequest) GetScopeGiven() bool {
 	return false
 }
 
+func (x *AuthorizationRequest) GetWaiting() string {
+	if x != nil {
+		return x.Waiting
+	}
+	return ""
+}
+
 func (x *AuthorizationRequest) GetPage() string {
 	if x != nil {
 		return x.Page
@@ -1492,7 +1604,7 @@ var File_fsm_state_grants_proto protoreflect.FileDescriptor
 
 const file_fsm_state_grants_proto_rawDesc = "" +
 	"\n" +
-	"\x16fsm/state/grants.proto\x12\x10keyraft.state.v1\x1a\x18fsm/state/identity.proto\"\x96\x04\n" +
+	"\x16fsm/state/grants.proto\x12\x10keyraft.state.v1\x1a\x18fsm/state/identity.proto\"\xb5\x04\n" +
 	"\rAuthorization\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12\x12\n" +
@@ -1517,7 +1629,9 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"\x05grant\x18\x14 \x01(\tR\x05grant\x12;\n" +
 	"\n" +
 	"attributes\x18\x15 \x03(\v2\x1b.keyraft.state.v1.AttributeR\n" +
-	"attributes\"\xa8\x03\n" +
+	"attributes\x12\x1d\n" +
+	"\n" +
+	"at_browser\x18\x16 \x01(\bR\tatBrowser\"\xa8\x03\n" +
 	"\rRefreshFamily\x12E\n" +
 	"\rauthorization\x18\x01 \x01(\v2\x1f.keyraft.state.v1.AuthorizationR\rauthorization\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
@@ -1538,7 +1652,7 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\r \x01(\x04R\n" +
 	"generation\x12\x12\n" +
-	"\x04idle\x18\x0e \x01(\x03R\x04idle\"\xab\x03\n" +
+	"\x04idle\x18\x0e \x01(\x03R\x04idle\"\xf1\x04\n" +
 	"\rDeviceRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12\x1b\n" +
@@ -1556,7 +1670,17 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"generation\x18\v \x01(\x04R\n" +
 	"generation\x12+\n" +
 	"\x11client_generation\x18\f \x01(\x04R\x10clientGeneration\x12\x10\n" +
-	"\x03jkt\x18\r \x01(\tR\x03jkt\"\xdf\x03\n" +
+	"\x03jkt\x18\r \x01(\tR\x03jkt\x12\x1d\n" +
+	"\n" +
+	"created_at\x18\x0e \x01(\x03R\tcreatedAt\x12\x18\n" +
+	"\aaddress\x18\x0f \x01(\tR\aaddress\x12\x1b\n" +
+	"\tpolled_by\x18\x10 \x01(\tR\bpolledBy\x12\x1d\n" +
+	"\n" +
+	"decided_at\x18\x11 \x01(\x03R\tdecidedAt\x12\x14\n" +
+	"\x05epoch\x18\x12 \x01(\x04R\x05epoch\x12\x1f\n" +
+	"\vscope_given\x18\x13 \x01(\bR\n" +
+	"scopeGiven\x12\x18\n" +
+	"\adetails\x18\x14 \x01(\fR\adetails\"\xf8\x04\n" +
 	"\x12BackchannelRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12\x12\n" +
@@ -1578,7 +1702,13 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"generation\x12\x1d\n" +
 	"\n" +
 	"created_at\x18\x0e \x01(\x03R\tcreatedAt\x12\x0e\n" +
-	"\x02id\x18\x0f \x01(\tR\x02id\"\x83\x01\n" +
+	"\x02id\x18\x0f \x01(\tR\x02id\x12+\n" +
+	"\x11client_generation\x18\x10 \x01(\x04R\x10clientGeneration\x12\x1b\n" +
+	"\tpolled_by\x18\x11 \x01(\tR\bpolledBy\x12\x1d\n" +
+	"\n" +
+	"decided_at\x18\x12 \x01(\x03R\tdecidedAt\x12\x14\n" +
+	"\x05epoch\x18\x13 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\adetails\x18\x14 \x01(\fR\adetails\"\x83\x01\n" +
 	"\rPushedRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12\x1e\n" +
@@ -1624,7 +1754,7 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1c\n" +
 	"\tunlimited\x18\x06 \x01(\bR\tunlimited\x12\x12\n" +
 	"\x04hash\x18\a \x01(\fR\x04hash\x12\x19\n" +
-	"\bhash_key\x18\b \x01(\rR\ahashKey\"\x9f\a\n" +
+	"\bhash_key\x18\b \x01(\rR\ahashKey\"\xb9\a\n" +
 	"\x14AuthorizationRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12*\n" +
@@ -1662,7 +1792,8 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"\x02id\x18\x1d \x01(\tR\x02id\x12\x1b\n" +
 	"\tuser_code\x18\x1e \x01(\tR\buserCode\x12\x1f\n" +
 	"\vscope_given\x18\x1f \x01(\bR\n" +
-	"scopeGiven\x12\x12\n" +
+	"scopeGiven\x12\x18\n" +
+	"\awaiting\x18  \x01(\tR\awaiting\x12\x12\n" +
 	"\x04page\x18\" \x01(\tR\x04page\"\xd4\x02\n" +
 	"\x11AuthorizationCode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12E\n" +

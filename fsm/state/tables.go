@@ -42,6 +42,10 @@ import (
 //	0x1a sectors of a user: tenant | user id | sector → pairwise subject
 //	0x1e users by pairwise subject: tenant | subject → user id
 //	0x1b attempts:          tenant | user id | class → Attempts
+//	0x20 device requests:   tenant | hash of the device code → DeviceRequest
+//	0x21 device requests by user code: tenant | user code → hash of the device code; while it is pending
+//	0x22 CIBA requests:     tenant | hash of auth_req_id → BackchannelRequest
+//	0x23 CIBA requests by user: tenant | user id | id → hash of auth_req_id; while it is pending
 //	0x40 scopes:            tenant | name → Scope
 //	0x41 roles:             tenant | name → Role
 //	0x42 groups:            tenant | name → Group
@@ -81,6 +85,11 @@ const (
 	tableSectors           byte = 0x1a
 	tableAttempts          byte = 0x1b
 	tablePairwise          byte = 0x1e
+
+	tableDevices            byte = 0x20
+	tableDevicesByUserCode  byte = 0x21
+	tableBackchannel        byte = 0x22
+	tableBackchannelsByUser byte = 0x23
 
 	tableScopes               byte = 0x40
 	tableRoles                byte = 0x41

@@ -15,6 +15,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/grants/authorize"
+	"github.com/keyraft/keyraft/grants/pending"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/internal/testnode"
@@ -74,9 +75,13 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	requests, err := pending.New(pending.Config{Node: "n1", Propose: n.Propose, View: n.View, Shared: shared, Now: n.Now, Absent: absent})
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.pipeline, err2 = grants.New(grants.Config{
 		Clients: auth, Keys: signing, Minter: minter, Opaque: opaque, View: n.View, Now: n.Now, Propose: n.Propose,
-		Refresh: tokens.NewRefreshTokens(shared), Boxes: boxes, Absent: absent, Proofs: proofs, TokenPath: "/oauth2/token",
+		Refresh: tokens.NewRefreshTokens(shared), Boxes: boxes, Absent: absent, Pending: requests, Proofs: proofs, TokenPath: "/oauth2/token",
 		Check: noUser, Introspector: intro,
 	})
 	if err2 != nil {

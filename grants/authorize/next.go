@@ -28,6 +28,7 @@ const (
 	Factor                  // prove it a second time
 	Consent                 // say whether the client may
 	Done                    // answer the client
+	Page                    // go on at a page of ours
 )
 
 // Classes of authentication (acr): AAL of NIST SP 800-63B as the RFC 6711 registry has no
@@ -52,6 +53,9 @@ const FlowLifetime = 3600
 func (e *Engine) Next(v *state.View, r *state.AuthorizationRequest, who Present) (Step, error) {
 	if r.GetPage() != "" {
 		return e.own(v, r, who)
+	}
+	if r.GetWaiting() != "" && r.GetClientId() == "" {
+		return e.entry(v, r, who)
 	}
 	client, ok := v.Client(r.GetTenant(), r.GetClientId())
 	if !ok || client.GetDisabled() || client.GetCreatedAt() != r.GetClientCreatedAt() || r.GetEpoch() != v.Epoch() ||
@@ -83,6 +87,8 @@ func (e *Engine) Next(v *state.View, r *state.AuthorizationRequest, who Present)
 		return 0, err
 	case needed && quiet:
 		return 0, &Failure{Err: oauth.ConsentRequired.With("the user has to consent to this client first"), Request: r}
+	case needed && r.GetWaiting() != "":
+		return Page, nil
 	case needed:
 		return Consent, nil
 	}
@@ -183,7 +189,7 @@ func covers(have, want []string) bool {
 // request is used up by it (RFC 9126 §4).
 func (e *Engine) Finish(ctx context.Context, v *state.View, r *state.AuthorizationRequest, who Present) (*Answer, error) {
 	client, ok := v.Client(r.GetTenant(), r.GetClientId())
-	if !ok {
+	if !ok || r.GetWaiting() != "" {
 		return nil, &Failure{Err: oauth.InvalidRequest.With("the client is gone; start again at the application")}
 	}
 	if r.GetPushed() != "" {
@@ -191,15 +197,11 @@ func (e *Engine) Finish(ctx context.Context, v *state.View, r *state.Authorizati
 			return nil, err
 		}
 	}
-	sub, sector, err := e.cfg.Subjects.Subject(v, client, who.User.GetId())
+	a, err := e.allowed(v, client, r, who)
 	if err != nil {
 		return nil, err
 	}
-	params, err := e.give(ctx, v, r, client, &state.Authorization{
-		Tenant: r.GetTenant(), ClientId: r.GetClientId(), User: who.User.GetId(), Subject: sub, Sector: sector,
-		Session: who.Session.GetId(), AuthTime: who.Session.GetAuthTime(), Acr: who.Session.GetAcr(), Amr: who.Session.GetAmr(),
-		Scope: r.GetScope(), Resources: r.GetResources(), Nonce: r.GetNonce(), Claims: r.GetClaims(), Details: r.GetDetails(), Jkt: r.GetJkt(),
-	})
+	params, err := e.give(ctx, v, r, client, a)
 	var refusal *oauth.Error
 	if errors.As(err, &refusal) {
 		return nil, &Failure{Err: refusal, Request: r}

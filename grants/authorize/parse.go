@@ -2,7 +2,6 @@ package authorize
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"slices"
 	"strconv"
@@ -243,23 +242,14 @@ func proofKey(r *state.AuthorizationRequest, _ *state.Tenant, client *state.Clie
 		return oauth.InvalidRequest.With("this client must use PKCE: code_challenge with code_challenge_method=S256 (RFC 7636)")
 	case challenge != "" && method != "S256":
 		return oauth.InvalidRequest.With("code_challenge_method must be S256; plain is not served")
-	case challenge != "" && !isDigest(challenge):
+	case challenge != "" && !grants.IsDigest(challenge):
 		return oauth.InvalidRequest.With("code_challenge must be the base64url of a SHA-256: 43 characters")
 	}
 	r.Challenge = challenge
-	if r.Jkt = form.Get("dpop_jkt"); r.Jkt != "" && !isDigest(r.Jkt) {
+	if r.Jkt = form.Get("dpop_jkt"); r.Jkt != "" && !grants.IsDigest(r.Jkt) {
 		return oauth.InvalidRequest.With("dpop_jkt must be the base64url of a SHA-256: 43 characters")
 	}
 	return nil
-}
-
-// isDigest tells the one spelling of 32 bytes in base64url.
-func isDigest(s string) bool {
-	if len(s) != 43 {
-		return false
-	}
-	_, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	return err == nil
 }
 
 func targets(r *state.AuthorizationRequest, _ *state.Tenant, client *state.Client, form Form) *oauth.Error {

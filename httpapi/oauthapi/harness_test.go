@@ -24,6 +24,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/grants/authorize"
+	"github.com/keyraft/keyraft/grants/pending"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/httpapi/oauthapi"
 	"github.com/keyraft/keyraft/internal/oauth"
@@ -47,6 +48,8 @@ type node struct {
 	keys     *tokens.SigningKeys
 	pipeline *grants.Pipeline
 	proofs   *tokens.Proofs
+	pending  *pending.Requests
+	engine   *authorize.Engine
 	id       string
 	routes   []httpapi.Route
 	http     *http.Client
@@ -94,10 +97,11 @@ func build(t testing.TB, w *world) *node {
 		},
 	})
 	w.join(n.id, n.proofs)
+	n.pending, errs[9] = pending.New(pending.Config{Node: n.id, Propose: w.Propose, View: w.View, Shared: shared, Now: w.now, Absent: absent})
 	n.pipeline, errs[6] = grants.New(grants.Config{
 		Clients: auth, Keys: n.keys, Minter: minter, Opaque: opaque, View: w.View, Now: w.now,
 		Propose: n.Propose, Refresh: tokens.NewRefreshTokens(shared), Boxes: tokens.NewBoxes(shared, tokens.KeyCode), Proofs: n.proofs, TokenPath: oauthapi.TokenPath,
-		Absent: absent, Introspector: intro,
+		Absent: absent, Introspector: intro, Pending: n.pending, Locked: w.lockedOut,
 		Check: func(context.Context, *state.View, string, string, string, bool) (*state.User, error) {
 			return nil, oauth.InvalidGrant.With("nobody has a password here")
 		},
@@ -111,7 +115,7 @@ func build(t testing.TB, w *world) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err := authorize.New(authorize.Config{
+	n.engine, err = authorize.New(authorize.Config{
 		Propose: n.Propose, View: w.View, Keys: n.keys, Boxes: tokens.NewBoxes(shared, tokens.KeyCode), Now: w.now, Absent: absent, Subjects: subjects,
 		Minter: minter, Pipeline: n.pipeline, ClientKeys: auth.KeySet,
 	})
@@ -119,7 +123,7 @@ func build(t testing.TB, w *world) *node {
 		t.Fatal(err)
 	}
 	n.routes, errs[7] = oauthapi.Routes(oauthapi.Deps{
-		Engine: engine, Pages: oauthapi.PagesMetadata{AuthorizePath: "/oauth2/authorize", LogoutPath: "/oauth2/logout"},
+		Engine: n.engine, Pages: oauthapi.PagesMetadata{AuthorizePath: "/oauth2/authorize", LogoutPath: "/oauth2/logout"},
 		Pipeline: n.pipeline, Clients: auth, Keys: n.keys, Introspector: intro, Revoker: revoker, Proofs: n.proofs, View: w.View,
 		Minter: minter, Subjects: subjects, Now: w.now, Absent: absent, Grants: grants.Types(), Registry: n.registry,
 		Bearer: func(_ *state.View, token string) (tokens.Caller, error) {

@@ -195,7 +195,7 @@ func TestPublishedKeysAndDiscovery(t *testing.T) {
 	if err := json.Unmarshal([]byte(root.text), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(doc.Grants, []string{"client_credentials", "authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange"}) || !slices.Equal(doc.Methods, []string{"client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "none"}) || slices.Contains(doc.Intro, "none") {
+	if !slices.Equal(doc.Grants, []string{"client_credentials", "authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer", "urn:ietf:params:oauth:grant-type:token-exchange", deviceGrant, cibaGrant}) || !slices.Equal(doc.Methods, []string{"client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "none"}) || slices.Contains(doc.Intro, "none") {
 		t.Errorf("discovery says %+v", doc)
 	}
 }

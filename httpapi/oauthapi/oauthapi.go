@@ -92,6 +92,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	if d.Registry != nil {
 		routes = (&register{d.Registry, d.Keys, d.View}).routes()
 	}
+	routes = append(routes, (&waiting{d.Pipeline}).routes()...)
 	return append(routes, []httpapi.Route{
 		// The grant asks for more than Local where it must (grants.Grant.Freshness).
 		{Method: "POST", Path: TokenPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: token.serve},

@@ -90,6 +90,7 @@ type metadata struct {
 	RequestURI        bool              `json:"request_uri_parameter_supported"` // default true, so it must be said
 	openIDMetadata
 	authorizeMetadata
+	waitingMetadata
 	AccessTokenFormats []string `json:"access_token_formats_supported"` // ours
 }
 
@@ -131,6 +132,7 @@ func (p *published) metadata(c *fasthttp.RequestCtx, v *state.View) error {
 		SubjectTypes: []string{"public", tokens.SubjectPairwise}, IDTokenAlgs: tokens.Algs(), DPoPAlgs: verify.ProofAlgs(), CertificateBound: p.certs,
 		openIDMetadata:     newOpenIDMetadata(issuer, allowed),
 		authorizeMetadata:  newAuthorizeMetadata(issuer, t, p.pages),
+		waitingMetadata:    newWaitingMetadata(issuer),
 		AccessTokenFormats: []string{"jwt", "opaque"},
 	})
 }

@@ -98,3 +98,16 @@ func (w *world) node(id string) *tokens.Proofs {
 	defer w.mu.Unlock()
 	return w.nodes[id]
 }
+
+// lockedOut is the lockout of an account, as identity.Users.Locked has it.
+func (w *world) lockedOut(v *state.View, tenant, user string, browser bool) (bool, error) {
+	class := ""
+	if browser {
+		class = "known"
+	}
+	a, err := v.Attempts(tenant, user, class)
+	if absent(err) {
+		return false, nil
+	}
+	return a.GetLockedUntil() > w.now().UnixMilli(), err
+}

@@ -67,6 +67,9 @@ func (x *visit) next(r *state.AuthorizationRequest, who authorize.Present, wrong
 		return err
 	}
 	client, _ := x.view.Client(r.GetTenant(), r.GetClientId())
+	if step == authorize.Page {
+		return x.waiting(r, who, flow)
+	}
 	return x.page(fasthttp.StatusOK, "consent", origin(r.GetRedirectUri()), &consentPage{
 		Action: x.below(consentPath), Flow: flow, Client: clientName(client), Unapproved: client.GetSelfRegistered(),
 		User: who.User.GetUsername(), Scopes: x.scopes(r.GetScope()), Claims: authorize.Claims(x.view, r, who.User), Resources: r.GetResources(),
@@ -86,15 +89,18 @@ func (x *visit) askLogin(r *state.AuthorizationRequest, wrong string) error {
 		return err
 	}
 	return x.page(fasthttp.StatusOK, "login", origin(r.GetRedirectUri()), &loginPage{
-		Action: x.below(loginPath), Flow: flow, Client: x.asker(r), Hint: r.GetLoginHint(), Wrong: wrong, Own: r.GetPage() != "",
+		Action: x.below(loginPath), Flow: flow, Client: x.asker(r), Hint: r.GetLoginHint(), Wrong: wrong, Own: r.GetPage() != "" || r.GetClientId() == "",
 		Passkey: x.passkey(passkeyPath, flow, ceremony),
 	})
 }
 
 // asker is what people read of who wants them to sign in.
 func (x *visit) asker(r *state.AuthorizationRequest) string {
-	if r.GetPage() != "" {
+	switch {
+	case r.GetPage() != "":
 		return x.word("account.title")
+	case r.GetWaiting() != "" && r.GetClientId() == "":
+		return x.word(r.GetWaiting() + ".title")
 	}
 	client, _ := x.view.Client(r.GetTenant(), r.GetClientId())
 	return clientName(client)

@@ -1,4 +1,5 @@
-// Package pages serves the browser: the authorization endpoint, login, consent, logout
+// Package pages serves the browser: the authorization endpoint, login, consent, logout,
+// the pages at which a user decides for another device,
 // and the pages that say what went wrong. They are rendered here, work without script,
 // and hold nothing of another origin.
 //
@@ -11,7 +12,7 @@
 // (AUT-18). Handlers are safe for concurrent use.
 //
 // Sources: RFC 6749 §4.1, RFC 9700 §4; OpenID Connect Core §3.1.2, RP-Initiated Logout;
-// WCAG 2.2.
+// WCAG 2.2; RFC 8628 §3.3, §5.4.
 package pages
 
 import (
@@ -23,6 +24,7 @@ import (
 
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants/authorize"
+	"github.com/keyraft/keyraft/grants/pending"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
@@ -51,6 +53,7 @@ type Deps struct {
 	Consents *identity.Consents
 	Browsers *identity.Browsers
 	Factors  *identity.Factors
+	Pending  *pending.Requests
 }
 
 type pages struct {
@@ -60,7 +63,7 @@ type pages struct {
 
 // Routes are the pages' lines of the routing table.
 func Routes(d Deps) ([]httpapi.Route, error) {
-	if d.Engine == nil || d.View == nil || d.Keys == nil || d.Users == nil || d.Sessions == nil || d.Consents == nil || d.Browsers == nil || d.Factors == nil {
+	if d.Engine == nil || d.View == nil || d.Keys == nil || d.Users == nil || d.Sessions == nil || d.Consents == nil || d.Browsers == nil || d.Factors == nil || d.Pending == nil {
 		return nil, errors.New("pages: every member of Deps is needed")
 	}
 	render, err := newRenderer()
@@ -79,6 +82,11 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		route("POST", consentPath, state.Linearizable, p.consent),
 		route("GET", LogoutPath, state.Linearizable, p.logout),
 		route("POST", LogoutPath, state.Linearizable, p.logout),
+		route("GET", pending.DevicePath, state.Local, p.deviceForm),
+		route("GET", "/oauth2"+pending.DevicePath, state.Local, p.deviceForm),
+		route("POST", pending.DevicePath, state.Linearizable, p.device),
+		route("GET", pending.RequestsPath, state.Linearizable, p.requests),
+		route("POST", pending.RequestsPath, state.Linearizable, p.decide),
 		{Method: "GET", Path: assetsPath, Class: httpapi.Page, NoView: true, Serve: p.asset},
 		route("POST", passkeyPath, state.Linearizable, p.passkeyLogin),
 		route("POST", factorPath, state.Linearizable, p.secondFactor),
@@ -172,7 +180,7 @@ func (x *visit) fail(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &failure) && failure.Request != nil:
+	case errors.As(err, &failure) && failure.Request != nil && failure.Request.GetWaiting() == "":
 		answer, err := x.p.Engine.Refuse(x.ctx, x.view, failure.Request, failure.Err)
 		if err != nil {
 			return err

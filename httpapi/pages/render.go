@@ -124,6 +124,9 @@ func (x *visit) word(key string) string {
 	return (&frame{Words: x.p.render.catalogues[x.lang]}).T(key)
 }
 
+// With is the frame of a part of a page.
+func (f *frame) With(part any) *frame { return &frame{f.Lang, f.Words, part} }
+
 // page renders a page. to is where its form may lead to besides this server: browsers
 // hold form-action against every redirect that follows, and a client may send its users
 // on to any https origin of its own.

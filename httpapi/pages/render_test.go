@@ -39,7 +39,18 @@ func models() map[string]any {
 		"logout":     &logoutPage{Action: "/oauth2/logout", Browser: "b", Back: hostile, Hint: hostile, ClientID: hostile, State: hostile},
 		"logged_out": &loggedOutPage{Back: "https://app.example/?" + hostile, Frames: []string{"https://app.example/?" + hostile}},
 		"error":      &errorPage{Detail: hostile, Code: "invalid_request"},
+		"device":     &devicePage{Action: "/device", Code: hostile, Wrong: "unknown"},
+		"ask":        ask(hostile),
+		"requests":   &requestsPage{User: hostile, Reload: "/requests", Items: []*askPage{ask(hostile), ask(hostile)}},
+		"told":       &toldPage{Allowed: true},
 		"form_post":  &formPost{Action: "https://app.example/cb", Params: [][2]string{{"state", hostile}, {"code", "c"}}},
+	}
+}
+
+func ask(hostile string) *askPage {
+	return &askPage{
+		Action: "/device", Flow: "f", Client: hostile, User: hostile, Code: hostile, Address: hostile, Message: hostile, Unapproved: true,
+		Scopes: []scope{{"openid", "x"}, {hostile, ""}}, Details: []string{hostile}, Resources: []string{hostile},
 	}
 }
 

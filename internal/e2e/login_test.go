@@ -34,7 +34,7 @@ type visitor struct {
 	turn  atomic.Uint64
 }
 
-func newVisitor(t *testing.T, w *world, nodes []*node) *visitor {
+func newVisitor(t *testing.T, w *world, nodes []*node, grants ...string) *visitor {
 	t.Helper()
 	v := &visitor{w: w}
 	v.nodes.Store(&nodes)
@@ -42,7 +42,7 @@ func newVisitor(t *testing.T, w *world, nodes []*node) *visitor {
 		t.Fatal(err)
 	}
 	v.client = must(nodes[1].CreateClient(w.bound(), map[string]any{
-		"client_id": "web", "grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"},
+		"client_id": "web", "grant_types": append(grants, "authorization_code", "refresh_token"), "response_types": []string{"code"},
 		"redirect_uris": []string{redirect}, "scope": "openid offline_access", "id_token_signed_response_alg": "ES256",
 	}))(t)
 	var metadata struct {

@@ -35,6 +35,9 @@ const (
 	SlowDown             Code = "slow_down"             // RFC 8628 §3.5
 	ExpiredToken         Code = "expired_token"         // RFC 8628 §3.5
 
+	UnknownUserID         Code = "unknown_user_id"         // OpenID Connect CIBA Core §13
+	InvalidBindingMessage Code = "invalid_binding_message" // OpenID Connect CIBA Core §13
+
 	InvalidRedirectURI    Code = "invalid_redirect_uri"    // RFC 7591 §3.2.2
 	InvalidClientMetadata Code = "invalid_client_metadata" // RFC 7591 §3.2.2
 
