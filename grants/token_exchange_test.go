@@ -426,6 +426,37 @@ func TestExchangeOfAnIDToken(t *testing.T) {
 	w.good(ask("scope", "read"))
 }
 
+// TestExchangeOfAnIDTokenOfASession: the session, too, must stand, and learns of the
+// client that it signed in to: that is the one write.
+func TestExchangeOfAnIDTokenOfASession(t *testing.T) {
+	t.Parallel()
+	w := exchangeWorld(t)
+	u := must(w.FSM.View().User("default", "u1"))(t)
+	w.Must(t, &command.PutSession{UserGeneration: u.GetGeneration(), Session: &state.Session{
+		Tenant: "default", Id: "s1", User: "u1", Secret: make([]byte, 32), AuthTime: w.Now().Unix(), Amr: []string{"pwd"}, Acr: grants.ACRPassword, ExpiresAt: w.Now().Unix() + 7200,
+	}})
+	v := w.FSM.View()
+	app, _ := v.Client("default", "app")
+	code := must(grants.SealCode(w.boxes, v, &state.AuthorizationCode{
+		Id: "c1", ExpiresAt: w.Now().Unix() + 60, ClientCreatedAt: app.GetCreatedAt(), Epoch: v.Epoch(),
+		Authorization: &state.Authorization{
+			Tenant: "default", ClientId: "app", User: "u1", Subject: "u1", Session: "s1", Scope: "openid read", Grant: tokens.NewGrantID(), AuthTime: w.Now().Unix(), Amr: []string{"pwd"},
+		},
+	}))(t)
+	login := must(w.ask("app", "authorization_code", "code", code))(t)
+	ask := func() (*grants.Answer, error) {
+		return w.ask("app", exchange, "subject_token", string(login.ID), "subject_token_type", idToken, "scope", "read")
+	}
+	before := len(w.writes)
+	w.good(ask())
+	if n := len(w.writes) - before; n != 1 {
+		t.Errorf("%d writes, want 1", n)
+	}
+	w.Must(t, &command.EndSession{Tenant: "default", Id: "s1"})
+	out, err := ask()
+	w.refused("TOK-30 an ID token of a session that has ended", out, err, oauth.InvalidGrant)
+}
+
 // TestExchangeOfAForeignToken: as often as it is good, for no more than its issuer gives.
 func TestExchangeOfAForeignToken(t *testing.T) {
 	t.Parallel()
