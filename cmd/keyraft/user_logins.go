@@ -76,7 +76,9 @@ func newUserPartTake(p userPart, c console, dial dialer) *cobra.Command {
 				return err
 			}
 			return changeUser(cmd, dial, args[0], oneLine(args[1])+" "+p.taken,
-				func(path string) request { return request{method: "DELETE", path: path + p.path + "/" + url.PathEscape(args[1])} })
+				func(path string) request {
+					return request{method: "DELETE", path: path + p.path + "/" + url.PathEscape(args[1])}
+				})
 		},
 	}
 	ask.add(cmd)
