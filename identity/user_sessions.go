@@ -2,12 +2,11 @@ package identity
 
 import (
 	"context"
-	"errors"
 
 	"github.com/keyraft/keyraft/fsm/state"
 )
 
-// MaxSessions bounds how many sessions of a user are listed or ended in one call.
+// MaxSessions bounds how many sessions of a user are listed in one call.
 const MaxSessions = 1000
 
 // Of lists the sessions that a user has now, at most MaxSessions.
@@ -40,11 +39,22 @@ func (s *Sessions) Stands(v *state.View, row *state.Session, user *state.User) b
 
 // EndOthers ends the sessions of a user but one; "" keeps none.
 func (s *Sessions) EndOthers(ctx context.Context, v *state.View, user *state.User, keep string) error {
-	ids, err := v.SessionsOf(user.GetTenant(), user.GetId(), "", MaxSessions)
-	for _, id := range ids {
-		if id != keep {
-			err = errors.Join(err, s.End(ctx, user.GetTenant(), id))
+	for after := ""; ; {
+		ids, err := v.SessionsOf(user.GetTenant(), user.GetId(), after, MaxSessions)
+		if err != nil {
+			return err
 		}
+		for _, id := range ids {
+			if id == keep {
+				continue
+			}
+			if err := s.End(ctx, user.GetTenant(), id); err != nil {
+				return err
+			}
+		}
+		if len(ids) < MaxSessions {
+			return nil
+		}
+		after = ids[len(ids)-1]
 	}
-	return err
 }

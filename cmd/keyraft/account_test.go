@@ -1,8 +1,10 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -11,8 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/testbrowser"
 	"github.com/keyraft/keyraft/internal/testfactor"
+	"github.com/keyraft/keyraft/tokens"
 )
 
 // named is an issuer that can have passkeys; the tests reach it at its address.
@@ -406,4 +411,88 @@ func TestWEB01AccountForms(t *testing.T) {
 	if p := s.Open(t, "/account?done=yes"); p.Header.Get("Cache-Control") != "no-store" { // WEB-13
 		t.Error("the account is kept by caches")
 	}
+}
+
+// aged gives a browser a session of alice whose last proof is so old.
+func (s *site) aged(b *testbrowser.Browser, age time.Duration, amr ...string) {
+	s.t.Helper()
+	view := s.node.rooms.server.node.FSM().View()
+	user, err := view.UserByName("default", "alice")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	secret := []byte(rand.Text())
+	hashes, err := s.node.rooms.shared.Hashes(view, secret)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	row := &state.Session{
+		Tenant: "default", Id: rand.Text(), User: user.GetId(), Secret: hashes[0][:], AuthTime: time.Now().Add(-age).Unix(), Amr: amr, ExpiresAt: time.Now().Add(time.Hour).Unix(),
+	}
+	result, err := s.node.rooms.server.propose(s.t.Context(), &command.PutSession{Session: row, UserGeneration: user.GetGeneration()})
+	if err := errors.Join(err, result.Err()); err != nil {
+		s.t.Fatal(err)
+	}
+	plain, err := json.Marshal(map[string]any{"t": "default", "i": row.GetId(), "s": secret, "u": time.Now().Unix()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cookie, err := tokens.NewBoxes(s.node.rooms.shared, tokens.KeyCode).Seal(view, "session cookie", plain)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	b.Cookies["keyraft-session"] = cookie
+}
+
+// TestAUT13TheAccountWantsARecentProof for all that changes how its user signs in, to see
+// it and to send it: the second factor of who has one, however fresh the password is.
+func TestAUT13TheAccountWantsARecentProof(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	changes := []string{"/account/authenticator", "/account/passkey", "/account/recovery", "/account/remove", "/account/password"}
+	wants := func(b *testbrowser.Browser, form string) {
+		t.Helper()
+		token := onAccount(t, b.Open(t, "/account")).FormTo(t, "/account/sessions").Values
+		for _, path := range changes {
+			b.Open(t, path).FormTo(t, form)
+			sent := &testbrowser.Page{URL: &url.URL{}, Forms: []testbrowser.Form{{Action: path, Method: "post", Values: token}}}
+			b.SubmitTo(t, sent, path, "new", "another phrase of mine", "again", "another phrase of mine", "current", phrase, "id", "x").FormTo(t, form)
+		}
+	}
+	b := s.browser()
+	s.aged(b, 20*time.Minute, "pwd")
+	wants(b, "/login")
+	s.enrol()
+	b = s.browser()
+	s.aged(b, 20*time.Minute, "pwd", "otp", "mfa")
+	wants(b, "/factor")
+	c := s.browser()
+	s.aged(c, time.Second, "pwd")
+	for _, path := range append(changes, "/account") {
+		c.Open(t, path).FormTo(t, "/factor")
+	}
+	c = s.browser() // the password in place of the second factor
+	c.Submit(t, c.Open(t, "/account/password"), "username", "alice", "password", phrase).FormTo(t, "/factor")
+}
+
+// TestAccountOfATenant: its pages stay below its issuer, and a login there is none here.
+func TestAccountOfATenant(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	result, err := s.node.rooms.server.propose(t.Context(), &command.PutTenant{Tenant: &state.Tenant{Id: "acme", DisplayName: "ACME"}})
+	if err := errors.Join(err, result.Err()); err != nil {
+		t.Fatal(err)
+	}
+	s.call("POST", "/t/acme/admin/v1/users", "Bearer "+s.node.admin(), "application/json", `{"username":"alice","password":"`+phrase+`"}`, 201)
+	p := s.Open(t, "/t/acme/account")
+	for deadline := time.Now().Add(20 * time.Second); p.Status == 503 && time.Now().Before(deadline); p = s.Open(t, "/t/acme/account") {
+		<-time.After(200 * time.Millisecond) // the tenant's keys are made yet
+	}
+	p = s.SubmitTo(t, p, "/t/acme/login", "username", "alice", "password", phrase)
+	if p.URL.Path != "/t/acme/account" {
+		t.Fatalf("%d at %s: %s", p.Status, p.URL, p.Text)
+	}
+	p.FormTo(t, "/t/acme/account/sessions")
+	s.Open(t, "/account").FormTo(t, "/login")
+	secretOf(t, s.Open(t, "/t/acme/account/authenticator"))
 }
