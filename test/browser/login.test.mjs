@@ -118,8 +118,9 @@ for (const { way, ...options } of eachWay) {
       const user = await newUser()
       const window = await visit(t, options)
       await signIn(window, app, user)
-      await window.goBack()
-      await window.goBack()
+      for (let step = 0; step < 2; step++) {
+        await window.goBack().catch((err) => assert.match(err.message, /ERR_CACHE_MISS/)) // the browser asks before it sends a form again
+      }
       await window.goto(app.start())
       await heading(window, 'Signed in')
     })
