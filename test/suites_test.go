@@ -6,14 +6,15 @@ package test
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -85,15 +86,44 @@ func missing(t *testing.T, why string) {
 // installed skips where npm has not installed what the suite's lock file names.
 func installed(t *testing.T, suite string) {
 	t.Helper()
-	lock, err := os.Stat(filepath.Join(suite, "package-lock.json"))
+	wanted, err := packages(filepath.Join(suite, "package-lock.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := os.Stat(filepath.Join(suite, "node_modules", ".package-lock.json"))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && made.ModTime().Before(lock.ModTime()) {
-		missing(t, "run npm ci in test/"+suite+", or make interop")
-	} else if err != nil {
-		t.Fatal(err)
+	delete(wanted, "") // the suite itself
+	there, err := packages(filepath.Join(suite, "node_modules", ".package-lock.json"))
+	if !maps.Equal(wanted, there) {
+		missing(t, fmt.Sprintf("run npm ci in test/%s, or make interop: %v is installed of %v (%v)", suite, there, wanted, err))
+	}
+}
+
+// packages are the versions that a lock file of npm names, by folder.
+func packages(file string) (map[string]string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var lock struct {
+		Packages map[string]struct{ Version string }
+	}
+	err = json.Unmarshal(text, &lock)
+	versions := map[string]string{}
+	for folder, p := range lock.Packages {
+		versions[folder] = p.Version
+	}
+	return versions, err
+}
+
+// TestLockFilesNameNoRegistry: where packages come from is the machine's to say.
+func TestLockFilesNameNoRegistry(t *testing.T) {
+	for _, suite := range []string{"browser", "clients"} {
+		text, err := os.ReadFile(filepath.Join(suite, "package-lock.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), `"resolved"`) {
+			t.Errorf("%s names a registry; make it with npm's omit-lockfile-registry-resolved", suite)
+		}
 	}
 }
 
