@@ -141,13 +141,14 @@ type server struct {
 }
 
 func (s server) env() []string {
-	return []string{"KEYRAFT_ADDR=" + s.URL, "KEYRAFT_TOKEN=" + s.AdminToken, "NODE_EXTRA_CA_CERTS=" + filepath.Join(s.dir, "dev-tls.pem")}
+	return []string{"KEYRAFT_ADDR=" + s.URL, "KEYRAFT_TOKEN=" + s.AdminToken}
 }
 
 // front adds this server's certificate, which is one for localhost, for a front end of
-// the suite's own.
+// the suite's own, and to trust.
 func (s server) front(env []string) []string {
-	return append(env, "KEYRAFT_TEST_CERT="+filepath.Join(s.dir, "dev-tls.pem"), "KEYRAFT_TEST_KEY="+filepath.Join(s.dir, "dev-tls-key.pem"))
+	cert := filepath.Join(s.dir, "dev-tls.pem")
+	return append(env, "NODE_EXTRA_CA_CERTS="+cert, "KEYRAFT_TEST_CERT="+cert, "KEYRAFT_TEST_KEY="+filepath.Join(s.dir, "dev-tls-key.pem"))
 }
 
 // program is the binary under test, built once; main removes it.
