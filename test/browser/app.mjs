@@ -26,12 +26,13 @@ async function body(request) {
   return new URLSearchParams(text)
 }
 
-// startApp registers a client and serves it; members change the client.
-export async function startApp(members = {}) {
+// startApp registers a client and serves it; members change the client, redirect_uris are
+// further ones.
+export async function startApp({ redirect_uris = [], ...members } = {}) {
   const app = { begun: new Map(), got: [], onwards: '' }
   const server = await listen((request, response) => app.serve(request, response))
   app.url = `http://localhost:${server.address().port}`
-  app.client = await newClient({ redirect_uris: [`${app.url}/cb`, `${app.url}/onwards`], post_logout_redirect_uris: [`${app.url}/bye`], ...members })
+  app.client = await newClient({ redirect_uris: [`${app.url}/cb`, `${app.url}/onwards`, ...redirect_uris], post_logout_redirect_uris: [`${app.url}/bye`], ...members })
   app.metadata = await (await fetch(address + '/.well-known/openid-configuration')).json()
   app.close = () => new Promise((resolve) => { server.close(resolve); server.closeAllConnections() })
 

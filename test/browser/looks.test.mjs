@@ -22,7 +22,7 @@ let app, stranger, user
 before(async () => {
   await launch()
   mkdirSync(folder, { recursive: true })
-  app = await startApp({ client_name: 'Weather', resources: ['https://api.weather.example'] })
+  app = await startApp({ client_name: 'Weather', resources: ['https://api.weather.example'], redirect_uris: ['https://weather.example/cb'] })
   stranger = await startApp({ client_name: 'A very long name of an application that nobody has thought short: Donaudampfschifffahrtsgesellschaftskapitän' })
   const { token } = await admin('POST', '/initial-access-tokens', {})
   const registered = await (await fetch(stranger.metadata.registration_endpoint, {
@@ -30,7 +30,7 @@ before(async () => {
     body: JSON.stringify({ client_name: stranger.client.client_name, redirect_uris: stranger.client.redirect_uris, scope: 'openid profile email phone address offline_access' }),
   })).json()
   Object.assign(stranger.client, registered)
-  user = await newUser()
+  user = await newUser(manual && { username: `ada-${Date.now() % 100}` })
 })
 after(async () => { await quit(); await app.close(); await stranger.close() })
 
@@ -41,12 +41,12 @@ const login = async (window, password = user.password) => {
   await window.locator('h1').waitFor()
 }
 
-// pages are the ways to each page, from a window without cookies. Those of the manual
-// have a title there.
+// pages are the ways to each page, from a window without cookies. Those with
+// shown are in the manual.
 const pages = [
-  { name: 'login', shown: true, go: (w) => w.goto(app.start()) },
+  { name: 'login', shown: true, go: (w) => w.goto(app.start(manual && { login_hint: user.username })) },
   { name: 'login-wrong', go: async (w) => { await w.goto(app.start()); await login(w, 'wrong'); await w.locator('#wrong').waitFor() } },
-  { name: 'consent', shown: true, go: async (w) => { await w.goto(app.start({ scope: 'openid profile email offline_access', resource: 'https://api.weather.example' })); await login(w) } },
+  { name: 'consent', shown: true, go: async (w) => { await w.goto(app.start({ scope: 'openid profile email offline_access', resource: 'https://api.weather.example', redirect_uri: 'https://weather.example/cb' })); await login(w) } },
   { name: 'consent-self-registered', go: async (w) => { await w.goto(stranger.start({ scope: 'openid profile email phone address offline_access' })); await login(w) } },
   { name: 'consent-claims', go: async (w) => { await w.goto(app.start({ claims: JSON.stringify({ userinfo: { phone_number: null, email: null } }), scope: 'openid' })); await login(w) } },
   { name: 'form-post', go: async (w) => { await w.route('**/assets/submit*', (r) => r.fulfill({ contentType: 'text/javascript', body: '' })); await w.goto(app.start({ response_mode: 'form_post', prompt: 'none' })) } }, // held where it is
