@@ -7,7 +7,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X main.buildVersion=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run cluster bench scale test race fuzz lint loadtest proto clean
+.PHONY: help build run cluster bench scale test race fuzz lint loadtest interop proto clean
 
 help: ## show what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -66,6 +66,12 @@ bin/loadtest:
 
 loadtest: build bin/k6 bin/loadtest ## the k6 scripts, short, against three nodes; writes build/loadtest.html
 	@bin/loadtest
+
+NPM_CI = npm ci --engine-strict --ignore-scripts --no-audit --no-fund
+interop: ## a browser and client libraries against a server (needs npm and chromium)
+	@if command -v npm >/dev/null; then for suite in browser clients; do (cd test/$$suite && $(NPM_CI)) || exit 1; done; \
+	else echo "no npm: the suites in JavaScript skip"; fi
+	KEYRAFT_INTEROP=1 $(GO) test -count=1 -v ./test
 
 proto: ## regenerate the protobuf code (needs protoc, Debian: protobuf-compiler)
 	@mkdir -p bin

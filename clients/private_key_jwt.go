@@ -104,7 +104,7 @@ func (a *Authenticator) verifiesSignature(_ *state.View, client *state.Client, t
 		return false, err
 	}
 	key, ok := set.Lookup(t.Header.KeyID)
-	return ok && (client.GetAssertionAlg() == "" || client.GetAssertionAlg() == key.Alg) && t.Verify(key) == nil, nil
+	return ok && (client.GetAssertionAlg() == "" || client.GetAssertionAlg() == t.Header.Alg) && t.Verify(key) == nil, nil
 }
 
 // consume uses the assertion's jti up, by a write that all nodes share, so that no

@@ -30,20 +30,57 @@ func NewRevoker(tokens *Introspector, view func(context.Context, state.Freshness
 	return &Revoker{tokens: tokens, view: view, propose: propose, now: tokens.cfg.Now}, nil
 }
 
-// Revoke takes one token back for the client that it was issued to (RFC 7009). It
-// returns once the revocation is committed. A token that is unknown, malformed or
-// over needs no revocation: nil (§2.2). Another client's is refused (REV-02). v
-// must be linearizable, or a token that another node just issued looks unknown.
+var errAnother = oauth.UnauthorizedClient.With("the token was issued to another client; only that one, or an operator, can revoke it")
+
+// Revoke takes one token back for the client that it was issued to (RFC 7009); a refresh
+// token takes its whole grant with it. It returns once the revocation is committed. A
+// token that is unknown, malformed or over needs no revocation: nil (§2.2). Another
+// client's is refused (REV-02). v must be linearizable, or a token that another node
+// just issued looks unknown.
 func (r *Revoker) Revoke(ctx context.Context, v *state.View, client *state.Client, token string) error {
+	if IsRefresh(token) {
+		return r.endGrant(ctx, v, client, token)
+	}
 	h, err := r.tokens.find(v, token)
 	if err != nil || h == nil || h.tenant != client.GetTenant() {
 		return err
 	}
 	if h.claims.ClientID != client.GetId() {
-		return oauth.UnauthorizedClient.With("the token was issued to another client; only that one, or an operator, can revoke it")
+		return errAnother
 	}
 	_, err = r.revoke(ctx, h.tenant, verify.KindToken, h.claims.JTI, 0, h.claims.Expires+keptLonger)
 	return err
+}
+
+// endGrant ends the family of a refresh token and revokes every token of its grant
+// (§2.1). One that was replaced ends it, too: its holder had the grant, and wants it gone.
+func (r *Revoker) endGrant(ctx context.Context, v *state.View, client *state.Client, token string) error {
+	id, genuine, err := NewRefreshTokens(r.tokens.cfg.Shared).Family(v, token)
+	if err != nil || !genuine {
+		return err
+	}
+	f, err := v.RefreshFamily(client.GetTenant(), id)
+	if r.tokens.cfg.Absent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if f.GetAuthorization().GetClientId() != client.GetId() {
+		return errAnother
+	}
+	c := &command.EndGrant{Tenant: client.GetTenant(), ClientId: client.GetId(), Grant: id}
+	result, err := r.propose(ctx, c)
+	if err == nil && result.Reject == command.EpochChanged {
+		result, err = r.propose(ctx, c) // a grant that the restore brought back ends as well
+	}
+	if err == nil {
+		err = refused(result.Reject)
+	}
+	if err != nil {
+		return fmt.Errorf("end a grant: %w", err)
+	}
+	return nil
 }
 
 // Target is what an operator revokes: exactly one of the strings.

@@ -144,6 +144,44 @@ func TestRevocation(t *testing.T) {
 	})
 }
 
+// TestRevocationOfRefreshTokens is REV-02 and REV-03: the grant ends whole, whichever of
+// its refresh tokens is shown, and nobody else's.
+func TestRevocationOfRefreshTokens(t *testing.T) {
+	t.Parallel()
+	p := signedIn(t, nil)
+	auth := basicAuth("web", p.secret)
+	revoke := func(auth, token string) *answer {
+		return p.do(t, "POST", oauthapi.RevokePath, "token="+url.QueryEscape(token), "Authorization", auth)
+	}
+	refresh := func(token string) *answer {
+		return p.do(t, "POST", oauthapi.TokenPath, "grant_type=refresh_token&refresh_token="+token, "Authorization", auth)
+	}
+	stranger := p.client(t, clients.Registration{ClientID: "stranger"})
+	for _, replaced := range []bool{false, true} {
+		first, other := p.redeem("openid", ""), p.redeem("openid", "")
+		shown := first.json["refresh_token"].(string)
+		second := refresh(shown)
+		second.want(t, 200, "")
+		last := second.json["refresh_token"].(string)
+		if !replaced {
+			shown = last
+		}
+		revoke(basicAuth("stranger", stranger), shown).want(t, 400, "unauthorized_client")
+		forged := shown[:len(shown)-6] + "AAAAAA"
+		revoke(auth, forged).want(t, 200, "") // REV-01
+		if p.introspect(t, "web", p.secret, second.json["access_token"].(string)).json["active"] != true {
+			t.Error("a stranger's or a forged token ended the grant")
+		}
+		revoke(auth, shown).want(t, 200, "")
+		for _, a := range []*answer{first, second} {
+			p.introspect(t, "web", p.secret, a.json["access_token"].(string)).wantInactive(t)
+		}
+		refresh(last).want(t, 400, "invalid_grant")
+		revoke(auth, shown).want(t, 200, "") // REV-01: once more
+		refresh(other.json["refresh_token"].(string)).want(t, 200, "")
+	}
+}
+
 // TestOtherSpellingOfARevokedJWT is REV-04: ECDSA has two signatures for one token.
 func TestOtherSpellingOfARevokedJWT(t *testing.T) {
 	t.Parallel()

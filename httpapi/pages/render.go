@@ -64,6 +64,7 @@ type asset struct {
 }
 
 func newRenderer() (*renderer, error) {
+	kinds := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 	r := &renderer{catalogues: map[string]map[string]string{}, assets: map[string]asset{}, names: map[string]string{}}
 	for _, lang := range languages() {
 		text, err := files.ReadFile("catalogue/" + lang + ".json")
@@ -87,9 +88,9 @@ func newRenderer() (*renderer, error) {
 		sum := sha256.Sum256(data)
 		ext := path.Ext(at)
 		name := strings.TrimSuffix(path.Base(at), ext) + "-" + hex.EncodeToString(sum[:8]) + ext
-		kind := "text/css; charset=utf-8"
-		if ext == ".js" {
-			kind = "text/javascript; charset=utf-8"
+		kind, ok := kinds[ext]
+		if !ok {
+			return fmt.Errorf("asset %s: no media type is known for it", at)
 		}
 		r.assets[name], r.names[path.Base(at)] = asset{kind, data}, name
 		return nil
@@ -127,24 +128,31 @@ func (x *visit) word(key string) string {
 // With is the frame of a part of a page.
 func (f *frame) With(part any) *frame { return &frame{f.Lang, f.Words, part} }
 
-// page renders a page. to is where its form may lead to besides this server: browsers
-// hold form-action against every redirect that follows, and a client may send its users
-// on to any https origin of its own.
+// page renders a page. to is where its form may lead to besides this server.
 func (x *visit) page(status int, name, to string, model any) error {
 	var b bytes.Buffer
 	f := &frame{Lang: x.lang, Words: x.p.render.catalogues[x.lang], Page: model}
 	if err := x.p.render.pages.ExecuteTemplate(&b, name+".html", f); err != nil {
 		return fmt.Errorf("render the page %s: %w", name, err)
 	}
-	action := "'self'"
-	if to != "" && !strings.ContainsAny(to, " ;,'\"") {
-		action += " https: " + to
-	}
-	httpapi.PageHeaders(&x.Response.Header, action)
+	httpapi.PageHeaders(&x.Response.Header, formAction(to))
 	x.SetStatusCode(status)
 	x.SetContentType("text/html; charset=utf-8")
 	x.SetBody(b.Bytes())
 	return nil
+}
+
+// formAction is the policy's form-action for a form that may lead to an origin: browsers
+// hold it against every redirect that follows, and a client may send its users on to any
+// https origin of its own, on a developer's machine to any port.
+func formAction(to string) string {
+	switch {
+	case to == "" || strings.ContainsAny(to, " ;,'\""):
+		return "'self'"
+	case strings.HasPrefix(to, "http://"): // of loopback, or it could not be registered
+		return "'self' https: http://localhost:* http://127.0.0.1:* " + to
+	}
+	return "'self' https: " + to
 }
 
 // scopes are the items of a scope with what people read of them: the tenant's own words

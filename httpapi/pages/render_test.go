@@ -173,6 +173,48 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
+// TestFormAction: a client may send its users on to an origin of its own, and nothing
+// that was registered can widen the policy by its characters.
+func TestFormAction(t *testing.T) {
+	t.Parallel()
+	for to, want := range map[string]string{
+		"": "'self'", "https://app.example": "'self' https: https://app.example", "com.example.app:": "'self' https: com.example.app:",
+		"http://127.0.0.1:51004": "'self' https: http://localhost:* http://127.0.0.1:* http://127.0.0.1:51004", "http:": "'self' https: http:",
+		"https://a;script-src *": "'self'", "https://a 'unsafe-inline'": "'self'",
+	} {
+		if got := formAction(to); got != want {
+			t.Errorf("%q: %q, want %q", to, got, want)
+		}
+	}
+}
+
+// TestAssets: each has a media type that browsers take under nosniff, and the pages name
+// those that are there.
+func TestAssets(t *testing.T) {
+	t.Parallel()
+	r, err := newRenderer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]string{"style.css": "text/css; charset=utf-8", "submit.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml"}
+	for file, kind := range kinds {
+		if got := r.assets[r.names[file]].kind; got != kind {
+			t.Errorf("%s is %q, want %q", file, got, kind)
+		}
+	}
+	for name, model := range models() {
+		body, _ := render(t, "en", name, model)
+		for _, m := range regexp.MustCompile(`"/assets/([^"]*)"`).FindAllStringSubmatch(body, -1) {
+			if _, ok := r.assets[m[1]]; !ok {
+				t.Errorf("%s names the asset %q, which is not there", name, m[1])
+			}
+		}
+		if !strings.Contains(body, r.names["icon.svg"]) {
+			t.Errorf("%s has no icon, so browsers ask for one that is not there", name)
+		}
+	}
+}
+
 // TestSameOrigin is WEB-01: what a browser says of where a form comes from.
 func TestSameOrigin(t *testing.T) {
 	t.Parallel()

@@ -21,9 +21,7 @@ const (
 )
 
 // ProofAlgs are the algorithms that proofs may be signed with.
-func ProofAlgs() []string { return []string{ES256, ES384, EdDSA, PS256, RS256} }
-
-func proofAlg(alg string) bool { return alg != Ed25519 && knownAlg(alg) }
+func ProofAlgs() []string { return []string{ES256, ES384, EdDSA, Ed25519, PS256, RS256} }
 
 // Proof is a DPoP proof whose signature is that of the key in it (RFC 9449 §4.2). What
 // it was made for is for Check to say. Strings share the proof's memory.
@@ -108,8 +106,8 @@ func (s *scanner) proofHeader(h *Header, key *jwk) bool {
 		return false
 	case !sameType(h.Type, "dpop+jwt"):
 		return s.fail("typ must be dpop+jwt")
-	case !proofAlg(h.Alg):
-		return s.fail("its alg is missing or not accepted here; use ES256, ES384, EdDSA, PS256 or RS256")
+	case !knownAlg(h.Alg):
+		return s.fail("its alg is missing or not accepted here; use " + algNames)
 	case !found:
 		return s.fail("jwk, the public key, is missing")
 	}

@@ -170,7 +170,7 @@ func (j *jwk) key() (k Key, ours bool, err error) {
 	if j.use != "" && j.use != "sig" || j.cannotVerify || j.alg != "" && !knownAlg(j.alg) {
 		return k, false, nil
 	}
-	k = Key{ID: j.kid, Alg: j.alg}
+	k = Key{ID: j.kid, Alg: j.alg, unnamed: j.alg == ""}
 	switch j.kty + " " + j.crv {
 	case "EC P-256":
 		k.Public, err = j.point(elliptic.P256(), &k.Alg, ES256)

@@ -187,6 +187,31 @@ func TestParseJWKSAccepts(t *testing.T) {
 	}
 }
 
+// TestBothNamesOfEd25519 is JWT-03 where nothing is registered: libraries sign under
+// either name of the one algorithm (RFC 9864), and a key without alg is good for both.
+func TestBothNamesOfEd25519(t *testing.T) {
+	t.Parallel()
+	for registered, want := range map[string]map[string]bool{
+		"":             {verify.EdDSA: true, verify.Ed25519: true},
+		verify.EdDSA:   {verify.EdDSA: true, verify.Ed25519: false},
+		verify.Ed25519: {verify.EdDSA: false, verify.Ed25519: true},
+	} {
+		keys, err := verify.ParseJWKS(set(jwkOf(t, verify.Ed25519, map[string]any{"alg": registered})))
+		if err != nil || len(keys) != 1 {
+			t.Fatalf("%d keys, %v", len(keys), err)
+		}
+		for alg, good := range want {
+			token, err := verify.Parse(mint(t, alg, `{"alg":"`+alg+`"}`, `{"sub":"a"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := token.Verify(keys[0]); (err == nil) != good {
+				t.Errorf("a key for %q, a token under %s: %v", registered, alg, err)
+			}
+		}
+	}
+}
+
 func TestKeySet(t *testing.T) {
 	t.Parallel()
 	a, b := key(verify.ES256), key(verify.EdDSA)

@@ -19,14 +19,17 @@ const (
 	RS256   = "RS256"
 	PS256   = "PS256"
 	EdDSA   = "EdDSA"
-	Ed25519 = "Ed25519" // the fully specified name; another algorithm than EdDSA to us
+	Ed25519 = "Ed25519" // the fully specified name; a key that is registered for one is not taken for the other
 )
 
 // ErrKey is wrapped by every refusal of a key or a key set.
 var ErrKey = errors.New("the key is not usable")
 
 // ErrNoKey is wrapped, beside ErrKey, where a sound key set has no key that verifies.
-var ErrNoKey = errors.New("the set holds no key that verifies ES256, ES384, EdDSA, PS256 or RS256")
+var ErrNoKey = errors.New("the set holds no key that verifies " + algNames)
+
+// algNames are the algorithms, in the words of errors.
+const algNames = "ES256, ES384, EdDSA, Ed25519, PS256 or RS256"
 
 const (
 	minRSABits = 2048
@@ -40,6 +43,14 @@ const (
 type Key struct {
 	ID, Alg string
 	Public  crypto.PublicKey
+
+	unnamed bool // its owner named no algorithm
+}
+
+// takes tells whether a signature under alg may be of this key. The two names of the one
+// algorithm for Ed25519 are both taken where the key's owner names none (RFC 9864 §2.2).
+func (k Key) takes(alg string) bool {
+	return alg == k.Alg || k.unnamed && k.Alg == EdDSA && alg == Ed25519
 }
 
 func knownAlg(alg string) bool {

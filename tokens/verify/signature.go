@@ -22,7 +22,7 @@ const (
 // its Claims, so that a revocation of the key reaches it. Errors: ErrSignature,
 // ErrUnknownKey, ErrKey.
 func (t *Token) Verify(k Key) error {
-	if t.Header.Alg != k.Alg {
+	if !k.takes(t.Header.Alg) {
 		return fmt.Errorf("%w: its alg is not the one that the key is registered for", ErrSignature)
 	}
 	if t.Header.KeyID != "" && k.ID != "" && t.Header.KeyID != k.ID {

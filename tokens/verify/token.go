@@ -187,7 +187,7 @@ func (s *scanner) header(h *Header, accepts func(alg string) bool) bool {
 		}
 	}
 	if ok && !accepts(h.Alg) {
-		return s.fail("its alg is missing or not accepted here; use ES256, ES384, EdDSA, PS256 or RS256")
+		return s.fail("its alg is missing or not accepted here; use " + algNames)
 	}
 	return ok
 }
