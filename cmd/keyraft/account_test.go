@@ -496,3 +496,29 @@ func TestAccountOfATenant(t *testing.T) {
 	s.Open(t, "/account").FormTo(t, "/login")
 	secretOf(t, s.Open(t, "/t/acme/account/authenticator"))
 }
+
+// TestWEB09NoStepByItsForm: the form of a step does nothing where another step is due: a
+// fresh login is not had by the second factor alone (AUT-13), nor is a first factor set up
+// by a login of long ago.
+func TestWEB09NoStepByItsForm(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	old := s.browser()
+	s.aged(old, 20*time.Minute, "pwd")
+	step := func(b *testbrowser.Browser, p *testbrowser.Page, path string, pairs ...string) *testbrowser.Page {
+		t.Helper()
+		flow := url.Values{"flow": p.FormTo(t, "/login").Values["flow"]}
+		return b.SubmitTo(t, &testbrowser.Page{URL: p.URL, Forms: []testbrowser.Form{{Action: path, Method: "post", Values: flow}}}, path, pairs...)
+	}
+	p := old.Open(t, authorizePath("acr_values", "urn:keyraft:acr:2fa"))
+	step(old, p, "/factor/setup", "enrolment", "x", "code", "000000").FormTo(t, "/login")
+	step(old, p, "/factor", "code", "000000").FormTo(t, "/login")
+
+	_, _, codes := s.enrol()
+	p = s.Open(t, authorizePath("prompt", "login"))
+	step(s.Browser, p, "/factor", "code", codes[0]).FormTo(t, "/login")
+	if p = s.signIn(p); p.Away != nil {
+		t.Fatal("a password alone is enough")
+	}
+	s.consented(s.Browser, s.SubmitTo(t, p, "/factor", "code", codes[0])) // it was not used up
+}
