@@ -522,3 +522,30 @@ func TestWEB09NoStepByItsForm(t *testing.T) {
 	}
 	s.consented(s.Browser, s.SubmitTo(t, p, "/factor", "code", codes[0])) // it was not used up
 }
+
+// TestWEB09ADeviceNeedsBothFactors of a user who has two, whether they sign in for it or are
+// signed in by a password alone from before; its tokens tell of both.
+func TestWEB09ADeviceNeedsBothFactors(t *testing.T) {
+	t.Parallel()
+	s := newParlour(t)
+	_, _, codes := s.enrol()
+	for i, b := range []*testbrowser.Browser{s.browser(), s.browser()} {
+		device, code, _ := s.begin()
+		p := b.Open(t, "/device")
+		if i == 0 {
+			p = b.Submit(t, b.Submit(t, p, "user_code", code), "username", "alice", "password", phrase)
+		} else {
+			s.aged(b, time.Minute, "pwd")
+			p = b.Submit(t, p, "user_code", code)
+		}
+		skip := testbrowser.Form{Action: "/device", Method: "post", Values: url.Values{"flow": p.FormTo(t, "/factor").Values["flow"]}}
+		if got := b.SubmitTo(t, &testbrowser.Page{URL: p.URL, Forms: []testbrowser.Form{skip}}, "/device", "decision", "allow"); strings.Contains(got.Text, "Access allowed") {
+			t.Error("a device is allowed in place of the second step")
+		}
+		ask := b.SubmitTo(t, p, "/factor", "code", codes[i])
+		shown(t, b.Submit(t, ask, "decision", "allow"), "Access allowed")
+		if claims := claimsOf(t, s.poll(device, 200)); fmt.Sprint(claims["amr"]) != "[pwd otp mfa]" {
+			t.Errorf("amr %v", claims["amr"])
+		}
+	}
+}
