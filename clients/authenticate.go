@@ -36,7 +36,7 @@ type Request struct {
 // String hides the credentials.
 func (r Request) String() string { return "credentials of client " + r.ID + " " + hiddenSecret }
 
-// AuthenticatorConfig has no optional fields but ClientCAs.
+// AuthenticatorConfig has no optional fields but ClientCAs and Remote.
 type AuthenticatorConfig struct {
 	Propose command.Propose
 	View    func(ctx context.Context, f state.Freshness) (*state.View, error)
@@ -50,6 +50,8 @@ type AuthenticatorConfig struct {
 	// ClientCAs are the authorities whose certificates tls_client_auth takes, asked for
 	// by every request; nil, or nil from it: none.
 	ClientCAs func() *x509.CertPool
+	// Remote are the key sets of clients that have a jwks_uri; nil: none can be had.
+	Remote *verify.RemoteSets
 }
 
 // Authenticator checks client credentials.
@@ -104,7 +106,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, v *state.View, r *Requ
 		return Proof{}, errRefused // nothing that any state could make good
 	}
 	client, known := v.Client(r.Tenant, claimed.id)
-	ok, err := a.proves(v, r, client, &claimed)
+	ok, err := a.proves(ctx, v, r, client, &claimed)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -116,7 +118,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, v *state.View, r *Requ
 		if differs(v, fresh, r.Tenant, claimed.id, client, known) {
 			v = fresh
 			client, _ = v.Client(r.Tenant, claimed.id)
-			if ok, err = a.proves(v, r, client, &claimed); err != nil {
+			if ok, err = a.proves(ctx, v, r, client, &claimed); err != nil {
 				return Proof{}, err
 			}
 		}
@@ -131,13 +133,13 @@ func (a *Authenticator) Authenticate(ctx context.Context, v *state.View, r *Requ
 // taken back since prove nothing, or a token of a state in which they are gone would
 // outlive the revocation that came with it. What Consume has used up stays so. The error
 // is invalid_client.
-func (a *Authenticator) Again(v *state.View, r *Request, p *Proof) error {
+func (a *Authenticator) Again(ctx context.Context, v *state.View, r *Request, p *Proof) error {
 	claimed, err := r.claim()
 	if err != nil {
 		return err
 	}
 	client, _ := v.Client(r.Tenant, claimed.id)
-	ok, err := a.proves(v, r, client, &claimed)
+	ok, err := a.proves(ctx, v, r, client, &claimed)
 	if err != nil {
 		return err
 	}
@@ -202,7 +204,7 @@ func (r *Request) claim() (claim, error) {
 
 // proves tells whether the claim holds in v. client is nil when v does not know the
 // id: what that costs is the same.
-func (a *Authenticator) proves(v *state.View, r *Request, client *state.Client, c *claim) (bool, error) {
+func (a *Authenticator) proves(ctx context.Context, v *state.View, r *Request, client *state.Client, c *claim) (bool, error) {
 	var ok bool
 	var err error
 	method := c.method
@@ -210,7 +212,7 @@ func (a *Authenticator) proves(v *state.View, r *Request, client *state.Client, 
 	case oauth.AuthSecretBasic, oauth.AuthSecretPost:
 		ok, err = a.cfg.Keys.check(v, client, c.secret, max(a.cfg.Now().UnixMilli(), v.Clock()))
 	case oauth.AuthPrivateKeyJWT, oauth.AuthSecretJWT:
-		ok, err = a.provesAssertion(v, r.Tenant, client, c.assertion)
+		ok, err = a.provesAssertion(ctx, v, r.Tenant, client, c.assertion)
 	case oauth.AuthNone:
 		if ok = client != nil; ok && r.Certificate != nil {
 			method, ok, err = a.provesCertificate(v, client, r)

@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"context"
 	"slices"
 
 	"github.com/keyraft/keyraft/fsm/state"
@@ -45,7 +46,7 @@ func fits(c *state.Client) bool {
 
 // verifiesMAC checks an assertion of client_secret_jwt with the live secrets of the
 // client.
-func (a *Authenticator) verifiesMAC(v *state.View, client *state.Client, t *verify.Token) (bool, error) {
+func (a *Authenticator) verifiesMAC(_ context.Context, v *state.View, client *state.Client, t *verify.Token) (bool, error) {
 	now := max(a.cfg.Now().UnixMilli(), v.Clock())
 	for _, s := range client.GetSecrets() {
 		if len(s.GetSealed()) == 0 || a.cfg.Keys.Open == nil || s.GetExpiresAt() != 0 && s.GetExpiresAt() <= now {

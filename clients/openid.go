@@ -113,8 +113,9 @@ func (r *Registration) checkSubject() error {
 	}
 	const field = "sector_identifier_uri"
 	if r.SectorIdentifierURI != "" {
-		if u, ok := absolute(r.SectorIdentifierURI); !ok || u.Scheme != "https" || !plainAuthority(u) {
-			return bad(field, "an https URL of at most %d bytes is needed", maxURI)
+		u, ok := absolute(r.SectorIdentifierURI)
+		if !ok || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) || !plainAuthority(u) {
+			return bad(field, "an https URL, or http on loopback, of at most %d bytes is needed", maxURI)
 		}
 		return nil
 	}
@@ -222,12 +223,15 @@ func (r *Registration) checkAlgs() error {
 		if m.alg == "" {
 			continue
 		}
+		if r.JWKSURI != "" {
+			return bad("jwks_uri", "%s_encrypted_response_alg needs the key to encrypt to as jwks: what is told of users goes to no key that was not registered", m.kind)
+		}
 		if _, err := verify.FindEncryptionKey(r.JWKS, m.alg); err != nil {
 			return bad("jwks", "%s_encrypted_response_alg %s needs a public key of the client for it, with use enc or without use: %v", m.kind, m.alg, err)
 		}
 	}
-	if (r.RequestObjectAlg != "" || r.RequireRequestObject) && !r.hasJWKS() {
-		return bad("jwks", "signed request objects need the client's public keys")
+	if (r.RequestObjectAlg != "" || r.RequireRequestObject) && !r.signs() {
+		return bad("jwks", "signed request objects need the client's public keys, or a jwks_uri")
 	}
 	if len(r.DefaultACRValues) > maxItems || slices.ContainsFunc(r.DefaultACRValues, notToken) {
 		return bad("default_acr_values", "at most %d names without spaces", maxItems)

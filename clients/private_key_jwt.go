@@ -2,6 +2,7 @@ package clients
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -62,12 +63,12 @@ func assertionType(typ string) bool {
 // provesAssertion checks signature, algorithm, audience and times. The audience is
 // the issuer identifier and nothing else (rfc7523bis; JWT-19), or the token endpoint
 // where the client is registered for that.
-func (a *Authenticator) provesAssertion(v *state.View, tenant string, client *state.Client, t *verify.Token) (bool, error) {
+func (a *Authenticator) provesAssertion(ctx context.Context, v *state.View, tenant string, client *state.Client, t *verify.Token) (bool, error) {
 	verifies := a.verifiesSignature
 	if t.Header.Alg == verify.HS256 {
 		verifies = a.verifiesMAC
 	}
-	if ok, err := verifies(v, client, t); err != nil || !ok {
+	if ok, err := verifies(ctx, v, client, t); err != nil || !ok {
 		return false, err
 	}
 	issuer, err := a.cfg.Issuer(v, tenant)
@@ -95,11 +96,11 @@ func Forgotten(v *state.View, issuedAt, life int64) bool {
 }
 
 // verifiesSignature checks an assertion of private_key_jwt with the client's keys.
-func (a *Authenticator) verifiesSignature(_ *state.View, client *state.Client, t *verify.Token) (bool, error) {
-	if len(client.GetJwks()) == 0 {
-		return false, nil
+func (a *Authenticator) verifiesSignature(ctx context.Context, _ *state.View, client *state.Client, t *verify.Token) (bool, error) {
+	set, err := a.KeySet(ctx, client, t.Header.KeyID)
+	if errors.Is(err, verify.ErrNoSet) {
+		return false, nil // the operator's log says why
 	}
-	set, err := a.keySet(client)
 	if err != nil {
 		return false, err
 	}
@@ -132,11 +133,16 @@ func (a *Authenticator) consume(ctx context.Context, tenant string, t *verify.To
 	return fmt.Errorf("use a client assertion: %w", result.Reject)
 }
 
-// KeySet is the client's parsed JWKS, for whatever else it signs.
-func (a *Authenticator) KeySet(client *state.Client) (*verify.KeySet, error) { return a.keySet(client) }
-
-// keySet is the client's parsed JWKS.
-func (a *Authenticator) keySet(client *state.Client) (*verify.KeySet, error) {
+// KeySet are the keys that a client signs with: its jwks, or what is found at its
+// jwks_uri, looked up again for a kid that is not among them. The error is
+// verify.ErrNoSet for a client without keys or whose keys can't be had now.
+func (a *Authenticator) KeySet(ctx context.Context, client *state.Client, kid string) (*verify.KeySet, error) {
+	switch {
+	case client.GetJwksUri() != "" && a.cfg.Remote != nil:
+		return a.cfg.Remote.Of(ctx, client.GetJwksUri(), kid)
+	case len(client.GetJwks()) == 0:
+		return nil, verify.ErrNoSet
+	}
 	set, err := a.keys.Of(client.GetJwks())
 	if err != nil {
 		return nil, fmt.Errorf("stored keys of client %q: %w", client.GetId(), err)

@@ -25,7 +25,7 @@ type Registration struct {
 	AuthSigningAlg      string          `json:"token_endpoint_auth_signing_alg,omitempty"`
 	AudienceIsEndpoint  bool            `json:"assertion_audience_token_endpoint,omitempty"` // old clients; JWT-19
 	JWKS                json.RawMessage `json:"jwks,omitempty"`
-	JWKSURI             string          `json:"jwks_uri,omitempty"` // refused, with what to do
+	JWKSURI             string          `json:"jwks_uri,omitempty"` // where its keys are fetched from
 	GrantTypes          []string        `json:"grant_types"`        // none is not the default: it must be told
 	ResponseTypes       []string        `json:"response_types,omitempty"`
 	RedirectURIs        []string        `json:"redirect_uris,omitempty"`
@@ -51,6 +51,7 @@ type Registration struct {
 	UserinfoEncryptedAlg string   `json:"userinfo_encrypted_response_alg,omitempty"`
 	UserinfoEncryptedEnc string   `json:"userinfo_encrypted_response_enc,omitempty"`
 	RequestObjectAlg     string   `json:"request_object_signing_alg,omitempty"`
+	RequestURIs          []string `json:"request_uris,omitempty"`                      // where its request objects may be fetched from
 	AuthorizationAlg     string   `json:"authorization_signed_response_alg,omitempty"` // JARM
 	IntrospectionAlg     string   `json:"introspection_signed_response_alg,omitempty"` // RFC 9701
 	DefaultMaxAge        *Seconds `json:"default_max_age,omitempty"`
@@ -149,6 +150,7 @@ func FromClient(c *state.Client) *Registered {
 		SigningAlg: c.GetSigningAlg(), ClientURI: c.GetUri(), LogoURI: c.GetLogoUri(), PolicyURI: c.GetPolicyUri(),
 		TosURI: c.GetTosUri(), Contacts: c.GetContacts(), SoftwareID: c.GetSoftwareId(), SoftwareVersion: c.GetSoftwareVersion(),
 	}
+	r.JWKSURI, r.RequestURIs = c.GetJwksUri(), c.GetRequestUris()
 	if len(c.GetJwks()) > 0 {
 		r.JWKS = json.RawMessage(c.GetJwks())
 	}
@@ -245,6 +247,7 @@ func (r *Registration) client(tenant string, old *state.Client, served []oauth.G
 	c.RefreshTokenLifetime, c.RefreshGrace = valueOf(d.RefreshLifetime), (*int64)(d.RefreshGrace)
 	c.Uri, c.LogoUri, c.PolicyUri, c.TosUri = d.ClientURI, d.LogoURI, d.PolicyURI, d.TosURI
 	c.Contacts, c.SoftwareId, c.SoftwareVersion = d.Contacts, d.SoftwareID, d.SoftwareVersion
+	c.JwksUri, c.RequestUris = d.JWKSURI, d.RequestURIs
 	d.openIDTo(c)
 	c.ExchangeSubjects, c.ExchangeAudiences, c.ExchangeImpersonation = d.ExchangeSubjects, d.ExchangeAudiences, d.ExchangeImpersonation
 	return c, nil

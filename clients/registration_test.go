@@ -70,7 +70,7 @@ func TestRegistrationRules(t *testing.T) {
 		{"no grace", `{"client_id":"a","refresh_grace":0}`, ""},
 		{"a negative grace", `{"client_id":"a","refresh_grace":-1}`, "refresh_grace"},
 		{"a grace of an hour", `{"client_id":"a","refresh_grace":"1h"}`, "refresh_grace"},
-		{"keys at a URL, which nobody would fetch", `{"client_id":"a","jwks_uri":"https://a.example/jwks"}`, "jwks_uri"},
+		{"keys by value and at a URL (REG-03)", `{"client_id":"a","jwks_uri":"https://a.example/jwks","jwks":{"keys":[]}}`, "jwks_uri"},
 		{"a name that turns the direction of writing (ADM-12)", `{"client_id":"a","client_name":"x\u202ey"}`, "client_name"},
 		{"a name with a line separator (ADM-12)", `{"client_id":"a","client_name":"x\u2028y"}`, "client_name"},
 		{"a name in Arabic", `{"client_id":"a","client_name":"متجر"}`, ""},

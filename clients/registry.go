@@ -13,13 +13,19 @@ import (
 	"github.com/keyraft/keyraft/internal/oauth"
 )
 
-// RegistryConfig has no optional fields.
+// RegistryConfig has no optional fields but OutboundURL and Fetch.
 type RegistryConfig struct {
 	Propose command.Propose
 	View    func(ctx context.Context, f state.Freshness) (*state.View, error)
 	Keys    Keys
 	Now     func() time.Time
 	Grants  []oauth.GrantType // those that the token endpoint serves
+
+	// OutboundURL judges a URL that this server is to fetch from for a client; nil: none
+	// is taken.
+	OutboundURL func(url string) error
+	// Fetch gets what proves a sector_identifier_uri; nil: none can be proved.
+	Fetch Fetch
 }
 
 // Registry makes and changes clients. Its errors wrap *FieldError, or a
@@ -47,6 +53,9 @@ func (r *Registry) Create(ctx context.Context, v *state.View, tenant string, reg
 		named.ClientID = m.id()
 	}
 	c, err := named.client(tenant, nil, r.cfg.Grants)
+	if err == nil {
+		err = r.callable(c, nil)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +85,9 @@ func (r *Registry) Update(ctx context.Context, v *state.View, tenant, id string,
 		return nil, bad("client_id", "an id never changes; register a new client")
 	}
 	c, err := named.client(tenant, old, r.cfg.Grants)
+	if err == nil {
+		err = r.callable(c, old)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ const (
 // check holds every rule of one member; the first that is broken is the answer.
 func (r *Registration) check(served []oauth.GrantType) error {
 	for _, rule := range []func() error{
-		r.checkID, r.checkTexts, r.checkMethod, func() error { return r.checkGrants(served) },
+		r.checkID, r.checkTexts, r.checkFetched, r.checkMethod, func() error { return r.checkGrants(served) },
 		r.checkResponses, r.checkURIs, r.checkResources, r.checkExchange, r.checkTokens, r.checkLogout, r.checkAlgs, r.checkBinding,
 	} {
 		if err := rule(); err != nil {
@@ -92,9 +92,6 @@ func plain(s string) bool {
 
 func (r *Registration) checkMethod() error {
 	const field = "token_endpoint_auth_method"
-	if r.JWKSURI != "" {
-		return bad("jwks_uri", "keys are not fetched from a URL; send them as jwks, and again when they change")
-	}
 	asserts := false
 	switch oauth.AuthMethod(r.AuthMethod) {
 	case oauth.AuthSecretBasic, oauth.AuthSecretPost, oauth.AuthNone, oauth.AuthTLS, oauth.AuthSelfSignedTLS:
@@ -105,8 +102,8 @@ func (r *Registration) checkMethod() error {
 		}
 	case oauth.AuthPrivateKeyJWT:
 		asserts = true
-		if !r.hasJWKS() {
-			return bad("jwks", "private_key_jwt needs the client's public keys")
+		if !r.signs() {
+			return bad("jwks", "private_key_jwt needs the client's public keys, or a jwks_uri")
 		}
 	default:
 		return bad(field, "one of %s is needed", strings.Join(Methods(), ", "))

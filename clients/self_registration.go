@@ -119,7 +119,7 @@ func (r *Registry) DeleteInitialToken(ctx context.Context, tenant, id string) er
 // token; v is linearizable. Errors: *FieldError, invalid_token, ErrFull, those of a
 // software statement, the proposal's own.
 func (r *Registry) Register(ctx context.Context, v *state.View, tenant, initial string, members map[string]json.RawMessage) (*SelfRegistered, error) {
-	row, hash, err := r.initialToken(v, tenant, initial)
+	row, hash, err := r.admitted(v, tenant, initial)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (r *Registry) Register(ctx context.Context, v *state.View, tenant, initial 
 	if err != nil {
 		return nil, err
 	}
-	c, err := r.selfClient(v, tenant, m.id(), nil, members)
+	c, err := r.selfClient(ctx, v, tenant, m.id(), nil, members)
 	if err != nil {
 		return nil, err
 	}
@@ -162,8 +162,17 @@ func (r *Registry) Register(ctx context.Context, v *state.View, tenant, initial 
 
 // Admits tells whether an initial access token is good now; Register says it for good.
 func (r *Registry) Admits(v *state.View, tenant, initial string) error {
-	_, _, err := r.initialToken(v, tenant, initial)
+	_, _, err := r.admitted(v, tenant, initial)
 	return err
+}
+
+// admitted is initialToken where the tenant does not let everybody in: there is no row
+// then, and no token is asked for.
+func (r *Registry) admitted(v *state.View, tenant, initial string) (*state.InitialAccessToken, [32]byte, error) {
+	if t, _ := v.Tenant(tenant); initial == "" && t.GetSettings().GetRegistration().GetOpen() && !t.GetDisabled() {
+		return nil, [32]byte{}, nil
+	}
+	return r.initialToken(v, tenant, initial)
 }
 
 // initialToken finds the row of a token that was shown.
@@ -244,7 +253,7 @@ func (r *Registry) UpdateOwn(ctx context.Context, v *state.View, tenant, id, tok
 	if err := r.checkUpdate(v, old, members); err != nil {
 		return nil, err
 	}
-	c, err := r.selfClient(v, tenant, id, old, members)
+	c, err := r.selfClient(ctx, v, tenant, id, old, members)
 	if err != nil {
 		return nil, err
 	}
@@ -330,7 +339,7 @@ func text(raw json.RawMessage) (s string, ok bool) {
 // here, and so ignored (RFC 7591 §2): they are the operator's.
 func selfMembers() []string {
 	return []string{
-		"client_name", "token_endpoint_auth_method", "token_endpoint_auth_signing_alg", "jwks", "jwks_uri", "grant_types", "response_types", "redirect_uris", "scope",
+		"client_name", "token_endpoint_auth_method", "token_endpoint_auth_signing_alg", "jwks", "jwks_uri", "request_uris", "grant_types", "response_types", "redirect_uris", "scope",
 		"client_uri", "logo_uri", "policy_uri", "tos_uri", "contacts", "software_id", "software_version",
 		"application_type", "sector_identifier_uri", "subject_type", "id_token_signed_response_alg", "id_token_encrypted_response_alg", "id_token_encrypted_response_enc",
 		"userinfo_signed_response_alg", "userinfo_encrypted_response_alg", "userinfo_encrypted_response_enc", "request_object_signing_alg",
@@ -344,7 +353,7 @@ func selfMembers() []string {
 
 // selfClient makes the client of what it says of itself and, in an update, of what the
 // operator has said of it, and judges the whole by the tenant's policy (REG-04).
-func (r *Registry) selfClient(v *state.View, tenant, id string, old *state.Client, members map[string]json.RawMessage) (*state.Client, error) {
+func (r *Registry) selfClient(ctx context.Context, v *state.View, tenant, id string, old *state.Client, members map[string]json.RawMessage) (*state.Client, error) {
 	if raw, ok := members["software_statement"]; ok {
 		if s, ok := text(raw); !ok || strings.Count(s, ".") != 2 {
 			return nil, oauth.InvalidSoftwareStatement.With("software_statement must be a signed JWT in compact form")
@@ -381,11 +390,19 @@ func (r *Registry) selfClient(v *state.View, tenant, id string, old *state.Clien
 		reg.Scope = strings.Join(scopes, " ")
 	}
 	reg.ClientID = id
+	asserts := reg.AuthMethod == string(oauth.AuthPrivateKeyJWT) || reg.AuthMethod == string(oauth.AuthSecretJWT)
+	reg.AudienceIsEndpoint = asserts && (reg.AudienceIsEndpoint || old == nil && policy.GetAssertionAudienceTokenEndpoint())
 	c, err := reg.client(tenant, old, r.cfg.Grants)
+	if err == nil {
+		err = r.callable(c, old)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return c, judge(v, c, old, policy, scopes)
+	if err := judge(v, c, old, policy, scopes); err != nil {
+		return nil, err
+	}
+	return c, r.provesSector(ctx, c, old)
 }
 
 // registrationOf decodes members one by one, so that an error names its member.
@@ -423,13 +440,6 @@ func judge(v *state.View, c, old *state.Client, policy *state.RegistrationPolicy
 	for _, s := range c.GetScopes() {
 		if !slices.Contains(scopes, s) && !slices.Contains(old.GetScopes(), s) {
 			return bad("scope", "%.64q is not for clients that register themselves; ask the operator", s)
-		}
-	}
-	if c.GetSectorIdentifierUri() != "" && c.GetSectorIdentifierUri() != old.GetSectorIdentifierUri() {
-		// Its list is not fetched, so it must be the host that the redirect URIs prove.
-		hosts := redirectHosts(append([]string{c.GetSectorIdentifierUri()}, c.GetRedirectUris()...))
-		if len(hosts) != 1 {
-			return bad("sector_identifier_uri", "its host must be that of every one of the redirect_uris; ask the operator for another")
 		}
 	}
 	for _, uri := range c.GetRedirectUris() {

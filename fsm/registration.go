@@ -50,14 +50,17 @@ func (s step) registerClient(c *command.RegisterClient) (command.Result, error) 
 	if !keyable(next.GetTenant(), c.GetToken()) || !next.GetSelfRegistered() || next.GetDisabled() {
 		return reject(command.Invalid)
 	}
+	tenant, known := s.Tenant(next.GetTenant())
 	token, ok := s.InitialAccessToken(next.GetTenant(), c.GetToken())
-	if !ok || subtle.ConstantTimeCompare(token.GetHash(), c.GetHash()) != 1 {
+	switch open := tenant.GetSettings().GetRegistration().GetOpen(); {
+	case c.GetToken() == "" && open: // nobody is asked for one
+		token = &state.InitialAccessToken{Unlimited: true}
+	case !ok || subtle.ConstantTimeCompare(token.GetHash(), c.GetHash()) != 1:
 		return reject(command.AlreadyUsed)
-	}
-	if s.over(token.GetExpiresAt()) {
+	case s.over(token.GetExpiresAt()):
 		return reject(command.AlreadyExpired)
 	}
-	if tenant, ok := s.Tenant(next.GetTenant()); !ok || tenant.GetDisabled() {
+	if !known || tenant.GetDisabled() {
 		return reject(command.Disabled)
 	}
 	if s.Registrations(next.GetTenant()) >= c.GetLimit() {

@@ -109,3 +109,28 @@ func TestInitialAccessTokensEnd(t *testing.T) {
 		n.refused(c, command.Invalid)
 	}
 }
+
+// TestOpenRegistrationNeedsNoToken: only while the tenant says so, and within its bounds.
+func TestOpenRegistrationNeedsNoToken(t *testing.T) {
+	n := booted(t)
+	open := func(id string, limit uint64) *command.RegisterClient {
+		return &command.RegisterClient{Client: selfRegistered(id), Limit: limit}
+	}
+	policy := func(on bool) {
+		t.Helper()
+		tenant, _ := n.View().Tenant("default")
+		next := cloneOf(tenant)
+		next.Settings = &state.TenantSettings{Registration: &state.RegistrationPolicy{Open: on}}
+		n.must(&command.PutTenant{Tenant: next, Expect: tenant.GetGeneration()})
+	}
+	n.refused(open("a", 100), command.AlreadyUsed)
+	policy(true)
+	n.must(open("a", 1))
+	n.refused(open("b", 1), command.NotReady)
+	n.refused(registers("b"), command.AlreadyUsed) // a token that is shown must be good
+	policy(false)
+	n.refused(open("b", 100), command.AlreadyUsed)
+	if got := n.View().Registrations("default"); got != 1 {
+		t.Errorf("%d clients are counted, want 1", got)
+	}
+}

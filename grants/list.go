@@ -1,10 +1,13 @@
 package grants
 
-import "github.com/keyraft/keyraft/internal/oauth"
+import (
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens/verify"
+)
 
 // All are the grants that the token endpoint serves: one line each.
 func All(cfg *Config) []Grant {
-	trusted := &assertions{&issuerKeys{fetch: cfg.Fetch, failed: cfg.KeysFailed, now: cfg.Now}, cfg.Now, cfg.TokenPath, cfg.absent}
+	trusted := &assertions{&issuerKeys{remote: verify.RemoteSets{Fetch: cfg.Fetch, Failed: cfg.KeysFailed, Now: cfg.Now}}, cfg.Now, cfg.TokenPath, cfg.absent}
 	return []Grant{
 		clientCredentials{},
 		authorizationCode{cfg.Boxes},

@@ -31,7 +31,9 @@ func (p *Pipeline) idToken(ctx context.Context, v *state.View, tenant *state.Ten
 	if err != nil {
 		return err
 	}
-	if d.Only == FrontID { // there is no access token to ask userinfo with (OpenID Connect Core §5.4)
+	// There is no access token to ask userinfo with, nor a code that gives one (OpenID
+	// Connect Core §5.4).
+	if d.Only == FrontID && d.Code == "" {
 		user, err := v.User(tenant.GetId(), a.GetUser())
 		if err != nil {
 			return err

@@ -111,7 +111,7 @@ func (p *Pipeline) serve(ctx context.Context, v *state.View, grant Grant, req *R
 	if !changed && freshTenant == tenant && freshClient.GetGeneration() == client.GetGeneration() {
 		return err
 	}
-	if err := p.cfg.Clients.Again(fresh, &req.Credentials, &x.proof); err != nil {
+	if err := p.cfg.Clients.Again(ctx, fresh, &req.Credentials, &x.proof); err != nil {
 		return err
 	}
 	err = p.decide(ctx, fresh, freshTenant, x.proof.Client, grant, req, x, out)

@@ -38,15 +38,24 @@ func certificateTLS(cfg *config.Config) (*tls.Config, error) {
 		if _, err := files.get(nil); err != nil {
 			return nil, config.NewError("tls.cert_file", err.Error(), "give the PEM files of a certificate and of its private key")
 		}
-		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.get}, nil
+		return &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: ciphers12(), GetCertificate: files.get}, nil
 	case cfg.DevTLS:
 		cert, err := keptDevCertificate(cfg)
 		if err != nil {
 			return nil, fmt.Errorf("make a certificate for --dev-tls: %w", err)
 		}
-		return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*cert}}, nil
+		return &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: ciphers12(), Certificates: []tls.Certificate{*cert}}, nil
 	}
 	return nil, nil
+}
+
+// ciphers12 are the cipher suites of TLS 1.2 that RFC 9325 §4.2 recommends, and FAPI 2.0
+// §5.2.2.1 demands; those of TLS 1.3 are all good.
+func ciphers12() []uint16 {
+	return []uint16{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	}
 }
 
 // certFiles reads a certificate again when its file has changed, so that a

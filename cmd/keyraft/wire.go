@@ -34,6 +34,7 @@ import (
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/storage"
 	"github.com/keyraft/keyraft/tokens"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 // wire puts the rooms of the program together. Literal lists only; no rules.
@@ -138,12 +139,21 @@ func (s *server) rooms() (*rooms, error) {
 		return nil, err
 	}
 	figures := newFigures(grants.Types())
+	networks, err := outbound.ParseNetworks(s.cfg.OutboundAllow)
+	if err != nil {
+		return nil, err
+	}
+	r.outbound = outbound.New(outbound.Config{Allow: networks, Loopback: s.cfg.Dev})
 	authenticator, err1 := clients.NewAuthenticator(clients.AuthenticatorConfig{
 		Propose: s.propose, View: s.view, Keys: hashes, Now: time.Now, Issuer: r.signing.Issuer, TokenPath: oauthapi.TokenPath,
 		ClientCAs: authorities.get,
+		Remote: &verify.RemoteSets{Fetch: r.outbound.Get, Now: time.Now, Failed: func(url string, err error) {
+			s.log.Warn("the keys of a client can't be had from its jwks_uri; it can't prove who it is when the present ones are an hour old", "url", url, "err", err)
+		}},
 	})
 	registry, err2 := clients.NewRegistry(clients.RegistryConfig{
 		Propose: s.propose, View: s.view, Keys: hashes, Now: time.Now, Grants: grants.Types(),
+		OutboundURL: r.outbound.Check, Fetch: r.outbound.Get,
 	})
 	introspector, err3 := tokens.NewIntrospector(tokens.IntrospectorConfig{
 		Signing: r.signing, Shared: r.shared, Now: time.Now,
@@ -171,12 +181,10 @@ func (s *server) rooms() (*rooms, error) {
 	if err != nil {
 		return nil, err
 	}
-	subjects, err1 := tokens.NewSubjects(r.shared)
-	networks, err2 := outbound.ParseNetworks(s.cfg.OutboundAllow)
-	if err := errors.Join(err1, err2); err != nil {
+	subjects, err := tokens.NewSubjects(r.shared)
+	if err != nil {
 		return nil, err
 	}
-	r.outbound = outbound.New(outbound.Config{Allow: networks, Loopback: s.cfg.Dev})
 	refresh, codes := tokens.NewRefreshTokens(r.shared), tokens.NewBoxes(r.shared, tokens.KeyCode)
 	requests, err := pending.New(pending.Config{Node: s.node.ID(), Propose: s.propose, View: s.view, Shared: r.shared, Now: time.Now, Absent: absent})
 	if err != nil {
@@ -195,7 +203,7 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	engine, err := authorize.New(authorize.Config{
 		Propose: s.propose, View: s.view, Keys: r.signing, Boxes: codes, Now: time.Now, Absent: absent, Subjects: subjects,
-		Minter: minter, Pipeline: pipeline, ClientKeys: authenticator.KeySet,
+		Minter: minter, Pipeline: pipeline, ClientKeys: authenticator.KeySet, FetchObject: r.outbound.GetJWT,
 	})
 	if err != nil {
 		return nil, err

@@ -50,6 +50,11 @@ func (v *View) Consent(tenant, user, client string) (*Consent, error) {
 	return rowAt(v, &Consent{}, tableConsents, tenant, user, client)
 }
 
+// Consumed returns the row of a one-time value that was used.
+func (v *View) Consumed(tenant, kind, id string) (*Consumed, error) {
+	return rowAt(v, &Consumed{}, tableConsumed, tenant, kind, id)
+}
+
 // RefreshFamily returns one family by its id, the gid of its tokens.
 func (v *View) RefreshFamily(tenant, id string) (*RefreshFamily, error) {
 	return rowAt(v, &RefreshFamily{}, tableFamilies, tenant, id)

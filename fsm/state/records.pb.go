@@ -223,12 +223,14 @@ func (x *Tenant) GetLongestLifetime() int64 {
 
 // RegistrationPolicy says what clients may register themselves as (RFC 7591). Level 1.
 type RegistrationPolicy struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	GrantTypes    []string               `protobuf:"bytes,1,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`  // empty: authorization_code and refresh_token
-	Scopes        []string               `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`                            // besides those of OpenID Connect
-	MaxClients    uint64                 `protobuf:"varint,3,opt,name=max_clients,json=maxClients,proto3" json:"max_clients,omitempty"` // 0: the built-in default
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                          protoimpl.MessageState `protogen:"open.v1"`
+	GrantTypes                     []string               `protobuf:"bytes,1,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`                                                                  // empty: authorization_code and refresh_token
+	Scopes                         []string               `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`                                                                                            // besides those of OpenID Connect
+	MaxClients                     uint64                 `protobuf:"varint,3,opt,name=max_clients,json=maxClients,proto3" json:"max_clients,omitempty"`                                                                 // 0: the built-in default
+	Open                           bool                   `protobuf:"varint,4,opt,name=open,proto3" json:"open,omitempty"`                                                                                               // without an initial access token; level 1, as the next
+	AssertionAudienceTokenEndpoint bool                   `protobuf:"varint,5,opt,name=assertion_audience_token_endpoint,json=assertionAudienceTokenEndpoint,proto3" json:"assertion_audience_token_endpoint,omitempty"` // their assertions may name the token endpoint
+	unknownFields                  protoimpl.UnknownFields
+	sizeCache                      protoimpl.SizeCache
 }
 
 func (x *RegistrationPolicy) Reset() {
@@ -280,6 +282,20 @@ func (x *RegistrationPolicy) GetMaxClients() uint64 {
 		return x.MaxClients
 	}
 	return 0
+}
+
+func (x *RegistrationPolicy) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+func (x *RegistrationPolicy) GetAssertionAudienceTokenEndpoint() bool {
+	if x != nil {
+		return x.AssertionAudienceTokenEndpoint
+	}
+	return false
 }
 
 type TenantSettings struct {
@@ -667,6 +683,8 @@ type Client struct {
 	ExchangeAudiences                 []string               `protobuf:"bytes,81,rep,name=exchange_audiences,json=exchangeAudiences,proto3" json:"exchange_audiences,omitempty"`              // of its resources, those that it may exchange tokens for
 	ExchangeImpersonation             bool                   `protobuf:"varint,82,opt,name=exchange_impersonation,json=exchangeImpersonation,proto3" json:"exchange_impersonation,omitempty"` // without an actor token nobody is named as actor
 	AccessTokenClaims                 []*ClaimRule           `protobuf:"bytes,90,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
+	JwksUri                           string                 `protobuf:"bytes,91,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`             // where its keys are fetched from; level 1, as the next
+	RequestUris                       []string               `protobuf:"bytes,92,rep,name=request_uris,json=requestUris,proto3" json:"request_uris,omitempty"` // where its request objects may be fetched from
 	unknownFields                     protoimpl.UnknownFields
 	sizeCache                         protoimpl.SizeCache
 }
@@ -1243,6 +1261,20 @@ func (x *Client) GetExchangeImpersonation() bool {
 func (x *Client) GetAccessTokenClaims() []*ClaimRule {
 	if x != nil {
 		return x.AccessTokenClaims
+	}
+	return nil
+}
+
+func (x *Client) GetJwksUri() string {
+	if x != nil {
+		return x.JwksUri
+	}
+	return ""
+}
+
+func (x *Client) GetRequestUris() []string {
+	if x != nil {
+		return x.RequestUris
 	}
 	return nil
 }
@@ -2337,13 +2369,15 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"generation\x18\x05 \x01(\x04R\n" +
 	"generation\x12<\n" +
 	"\bsettings\x18\x06 \x01(\v2 .keyraft.state.v1.TenantSettingsR\bsettings\x12)\n" +
-	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"n\n" +
+	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\xcd\x01\n" +
 	"\x12RegistrationPolicy\x12\x1f\n" +
 	"\vgrant_types\x18\x01 \x03(\tR\n" +
 	"grantTypes\x12\x16\n" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x1f\n" +
 	"\vmax_clients\x18\x03 \x01(\x04R\n" +
-	"maxClients\"\xef\x05\n" +
+	"maxClients\x12\x12\n" +
+	"\x04open\x18\x04 \x01(\bR\x04open\x12I\n" +
+	"!assertion_audience_token_endpoint\x18\x05 \x01(\bR\x1eassertionAudienceTokenEndpoint\"\xef\x05\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +
 	"signingAlg\x122\n" +
@@ -2378,7 +2412,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1d\n" +
 	"\n" +
 	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x16\n" +
-	"\x06sealed\x18\a \x01(\fR\x06sealed\"\xee\x19\n" +
+	"\x06sealed\x18\a \x01(\fR\x06sealed\"\xac\x1a\n" +
 	"\x06Client\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -2471,7 +2505,9 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x11exchange_subjects\x18P \x03(\tR\x10exchangeSubjects\x12-\n" +
 	"\x12exchange_audiences\x18Q \x03(\tR\x11exchangeAudiences\x125\n" +
 	"\x16exchange_impersonation\x18R \x01(\bR\x15exchangeImpersonation\x12K\n" +
-	"\x13access_token_claims\x18Z \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaimsB\x10\n" +
+	"\x13access_token_claims\x18Z \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaims\x12\x19\n" +
+	"\bjwks_uri\x18[ \x01(\tR\ajwksUri\x12!\n" +
+	"\frequest_uris\x18\\ \x03(\tR\vrequestUrisB\x10\n" +
 	"\x0e_refresh_graceB\x13\n" +
 	"\x11_refresh_rotation\"\xd2\x04\n" +
 	"\vOpaqueToken\x12\x16\n" +

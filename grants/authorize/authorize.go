@@ -40,19 +40,25 @@ type Config struct {
 	Minter   *tokens.Minter
 	// Pipeline gives the tokens of the response types that have some.
 	Pipeline *grants.Pipeline
-	// ClientKeys are the client's own keys, of its jwks.
-	ClientKeys func(*state.Client) (*verify.KeySet, error)
+	// ClientKeys are the keys that a client signs with; verify.ErrNoSet for none.
+	ClientKeys func(ctx context.Context, client *state.Client, kid string) (*verify.KeySet, error)
+	// FetchObject gets the request object at a URL that a client has registered, of at
+	// most so many bytes.
+	FetchObject func(ctx context.Context, url string, limit int64) ([]byte, error)
 }
 
 // Engine is the authorization endpoint's rule.
-type Engine struct{ cfg Config }
+type Engine struct {
+	cfg      Config
+	fetching chan struct{} // one for each fetch that is under way
+}
 
 // New checks the configuration.
 func New(cfg Config) (*Engine, error) {
-	if cfg.Propose == nil || cfg.View == nil || cfg.Keys == nil || cfg.Boxes == nil || cfg.Now == nil || cfg.Absent == nil || cfg.Subjects == nil || cfg.Minter == nil || cfg.Pipeline == nil || cfg.ClientKeys == nil {
+	if cfg.Propose == nil || cfg.View == nil || cfg.Keys == nil || cfg.Boxes == nil || cfg.Now == nil || cfg.Absent == nil || cfg.Subjects == nil || cfg.Minter == nil || cfg.Pipeline == nil || cfg.ClientKeys == nil || cfg.FetchObject == nil {
 		return nil, errors.New("authorize: every member of Config is needed")
 	}
-	return &Engine{cfg}, nil
+	return &Engine{cfg, make(chan struct{}, maxFetching)}, nil
 }
 
 // Form holds the parameters of a request; absent ones are "".

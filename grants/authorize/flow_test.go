@@ -87,7 +87,7 @@ func newWorld(t testing.TB) *world {
 	if err2 != nil {
 		t.Fatal(err2)
 	}
-	w.engine, err1 = authorize.New(authorize.Config{Propose: n.Propose, View: n.View, Keys: signing, Boxes: boxes, Now: n.Now, Absent: absent, Subjects: subjects, Minter: minter, Pipeline: w.pipeline, ClientKeys: auth.KeySet})
+	w.engine, err1 = authorize.New(authorize.Config{Propose: n.Propose, View: n.View, Keys: signing, Boxes: boxes, Now: n.Now, Absent: absent, Subjects: subjects, Minter: minter, Pipeline: w.pipeline, ClientKeys: auth.KeySet, FetchObject: func(context.Context, string, int64) ([]byte, error) { return nil, errors.New("nothing is fetched") }})
 	if err1 != nil {
 		t.Fatal(err1)
 	}
@@ -323,7 +323,7 @@ func TestPushedRequests(t *testing.T) {
 	w := newWorld(t)
 	v := w.FSM.View()
 	client, _ := v.Client("default", "spa")
-	r := must(w.engine.Push(v, client, asked()))(t)
+	r := must(w.engine.Push(t.Context(), v, client, asked()))(t)
 	uri := must(w.engine.SealPushed(v, r))(t)
 	back := must(w.engine.Parse(t.Context(), v, "default", form{"client_id": {"spa"}, "request_uri": {uri}, "scope": {"admin"}}))(t)
 	if back.GetScope() != r.GetScope() {
@@ -334,7 +334,7 @@ func TestPushedRequests(t *testing.T) {
 	w.refused("a second answer", err, oauth.InvalidRequestURI)
 	_, err = w.engine.Parse(t.Context(), v, "default", form{"client_id": {"other"}, "request_uri": {uri}})
 	w.refused("another client", err, oauth.InvalidRequestURI)
-	_, err = w.engine.Push(v, client, asked("request_uri", uri))
+	_, err = w.engine.Push(t.Context(), v, client, asked("request_uri", uri))
 	w.refused("a pushed request_uri", err, oauth.InvalidRequest)
 	w.Pass(2 * time.Minute)
 	_, err = w.engine.Parse(t.Context(), w.FSM.View(), "default", form{"client_id": {"spa"}, "request_uri": {uri}})

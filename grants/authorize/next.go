@@ -131,9 +131,10 @@ func (e *Engine) login(v *state.View, client *state.Client, r *state.Authorizati
 }
 
 // FactorAsked tells whether the client wants a login in two ways, and this is none
-// (acr_values, RFC 9470).
+// (acr_values, RFC 9470). They are in the order of its liking, and each of them will do
+// (OpenID Connect Core §3.1.2.1).
 func FactorAsked(r *state.AuthorizationRequest, amr []string) bool {
-	return slices.Contains(r.GetAcrValues(), ACRFactors) && !slices.Contains(amr, identity.AMRFactors)
+	return slices.Contains(r.GetAcrValues(), ACRFactors) && !slices.Contains(r.GetAcrValues(), ACRPassword) && !slices.Contains(amr, identity.AMRFactors)
 }
 
 // consent tells whether the user must be asked. What is remembered counts unless the
@@ -255,7 +256,7 @@ func (e *Engine) give(ctx context.Context, v *state.View, r *state.Authorization
 // consume uses a pushed request up.
 func (e *Engine) consume(ctx context.Context, r *state.AuthorizationRequest) error {
 	result, err := e.cfg.Propose(ctx, &command.Consume{
-		Tenant: r.GetTenant(), ValueKind: "pushed request", Id: r.GetPushed(), ExpiresAt: r.GetStartedAt() + FlowLifetime + 60,
+		Tenant: r.GetTenant(), ValueKind: pushedKind, Id: r.GetPushed(), ExpiresAt: r.GetStartedAt() + FlowLifetime + 60,
 	})
 	if err != nil {
 		return fmt.Errorf("use a pushed request: %w", err)
@@ -264,7 +265,7 @@ func (e *Engine) consume(ctx context.Context, r *state.AuthorizationRequest) err
 	case command.Accepted:
 		return nil
 	case command.AlreadyUsed, command.AlreadyExpired:
-		return &Failure{Err: oauth.InvalidRequestURI.With("the request_uri was used before; push the request again"), Request: r}
+		return &Failure{Err: errPushedUsed, Request: r}
 	}
 	return fmt.Errorf("use a pushed request: %w", result.Reject)
 }
@@ -314,6 +315,11 @@ func (e *Engine) open(v *state.View, label, value string) (*state.AuthorizationR
 // requestURI is what a pushed request's name begins with (RFC 9126 §2.2).
 const requestURI = "urn:ietf:params:oauth:request_uri:"
 
+// pushedKind is the kind of one-time value that a pushed request is.
+const pushedKind = "pushed request"
+
+var errPushedUsed = oauth.InvalidRequestURI.With("the request_uri was used before; push the request again")
+
 // PushedLifetime is how long a pushed request waits for its user, in seconds.
 const PushedLifetime = 90
 
@@ -341,6 +347,13 @@ func (e *Engine) pushed(v *state.View, client *state.Client, uri string) (*state
 	if r == nil || r.GetClientId() != client.GetId() || r.GetClientCreatedAt() != client.GetCreatedAt() || r.GetEpoch() != v.Epoch() ||
 		e.now(v) > r.GetStartedAt()+PushedLifetime || !clients.RedirectMatches(client.GetRedirectUris(), r.GetRedirectUri()) {
 		return nil, refused
+	}
+	// What was used is told before its user is asked to sign in for it; consume says it
+	// for good.
+	if _, err := v.Consumed(r.GetTenant(), pushedKind, r.GetPushed()); err == nil {
+		return nil, &Failure{Err: errPushedUsed, Request: r}
+	} else if !e.cfg.Absent(err) {
+		return nil, err
 	}
 	return r, nil
 }

@@ -1,7 +1,11 @@
 package authorize
 
 import (
+	"context"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,18 +21,24 @@ const (
 )
 
 // object reads the request object of a request, if there is one (RFC 9101): signed by the
-// client with a key that it has registered. What stands beside it counts no more (§6.3;
-// AUT-23). A refusal goes to the redirect URI only if that stands beside it, and is good
-// (AUT-22).
-func (e *Engine) object(v *state.View, client *state.Client, form Form) (Form, error) {
-	text := form.Get("request")
+// client with a key that it has registered, or fetched from where it has registered. What
+// stands beside it counts no more (§6.3; AUT-23). A refusal goes to the redirect URI only
+// if that stands beside it, and is good (AUT-22).
+func (e *Engine) object(ctx context.Context, v *state.View, client *state.Client, form Form) (Form, error) {
+	text, uri := form.Get("request"), form.Get("request_uri")
+	if uri != "" {
+		var refusal *oauth.Error
+		if text, refusal = e.fetch(ctx, client, uri); refusal != nil {
+			return nil, e.notObject(v, client, form, refusal)
+		}
+	}
 	if text == "" {
 		if client.GetRequireRequestObject() {
 			return nil, e.notObject(v, client, form, oauth.InvalidRequest.With("this client must send its request as a signed request object (RFC 9101)"))
 		}
 		return form, nil
 	}
-	inside, refusal, err := e.openObject(v, client, text)
+	inside, refusal, err := e.openObject(ctx, v, client, text, uri != "")
 	if err != nil {
 		return nil, err
 	}
@@ -53,22 +63,31 @@ func (e *Engine) notObject(v *state.View, client *state.Client, form Form, refus
 	return &Failure{Err: refusal, Request: r}
 }
 
-func (e *Engine) openObject(v *state.View, client *state.Client, text string) (Form, *oauth.Error, error) {
+// openObject gives the parameters of a request object. One that was fetched just now, over
+// TLS from where its client has registered, needs no signature unless the client is
+// registered for one, and no end (OpenID Connect Core §6.1, §6.2).
+func (e *Engine) openObject(ctx context.Context, v *state.View, client *state.Client, text string, fetched bool) (Form, *oauth.Error, error) {
 	bad := oauth.InvalidRequestObject
+	if payload, ok := unsignedPayload(text); ok && fetched && client.GetRequestObjectAlg() == "" && !client.GetRequireRequestObject() {
+		return inside(payload, client)
+	}
 	t, err := verify.Parse(text)
 	if err != nil {
 		if unsigned(text) && client.GetRequestObjectAlg() == "" {
-			return nil, oauth.RequestNotSupported.With("request objects must be signed by a key of the client's jwks; alg none is not served"), nil
+			return nil, oauth.RequestNotSupported.With("request objects must be signed by a key of the client; alg none is served for those that are fetched from one of its request_uris"), nil
 		}
 		return nil, bad.With("the request object is no signed JWT of a form that is read here (RFC 9101 §4)"), nil
 	}
-	set, err := e.cfg.ClientKeys(client)
+	set, err := e.cfg.ClientKeys(ctx, client, t.Header.KeyID)
+	if errors.Is(err, verify.ErrNoSet) {
+		return nil, bad.With("the client has no keys to check its request object with, or they can't be fetched now"), nil
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	key, ok := set.Lookup(t.Header.KeyID)
 	if !ok || client.GetRequestObjectAlg() != "" && client.GetRequestObjectAlg() != key.Alg || t.Verify(key) != nil {
-		return nil, bad.With("the request object is not signed by a key of the client's jwks, or not with its request_object_signing_alg"), nil
+		return nil, bad.With("the request object is not signed by a key of the client, or not with its request_object_signing_alg"), nil
 	}
 	issuer, err := e.cfg.Keys.Issuer(v, client.GetTenant())
 	if err != nil {
@@ -83,22 +102,69 @@ func (e *Engine) openObject(v *state.View, client *state.Client, text string) (F
 	case c.Subject == client.GetId():
 		return nil, bad.With("sub has no place in a request object: it would pass for a client assertion (RFC 9101 §10.8)"), nil
 	}
+	if fetched && c.Expires == 0 {
+		c.Expires = now + 1
+	}
 	if err := t.Check(verify.Expect{Audience: []string{issuer}, Now: now, MaxLife: objectLife}); err != nil {
 		return nil, bad.Withf("the request object is not good here and now: %v", err), nil
 	}
 	if c.NotBefore != 0 && c.NotBefore < now-objectLife {
 		return nil, bad.With("nbf of the request object lies more than an hour back; sign a new one"), nil
 	}
-	inside, ok := membersOf(c.Raw)
+	return inside(c.Raw, client)
+}
+
+// inside are the parameters that a request object holds.
+func inside(payload string, client *state.Client) (Form, *oauth.Error, error) {
+	bad := oauth.InvalidRequestObject
+	form, ok := membersOf(payload)
 	switch {
 	case !ok:
 		return nil, bad.With("the request object holds a parameter of another kind than the endpoint takes"), nil
-	case inside.Get("request") != "" || inside.Get("request_uri") != "":
+	case form.Get("request") != "" || form.Get("request_uri") != "":
 		return nil, bad.With("request and request_uri have no place in a request object (RFC 9101 §4)"), nil
-	case inside.Get("client_id") != client.GetId():
+	case form.Get("client_id") != client.GetId():
 		return nil, bad.With("client_id of the request object must be that of the request"), nil
 	}
-	return inside, nil, nil
+	return form, nil, nil
+}
+
+// maxFetching bounds the request objects that are being fetched, since each holds a
+// request of ours up for as long as another server likes.
+const maxFetching = 32
+
+// fetch gets the request object of a request_uri, which the client must have registered
+// just so (RFC 9101 §5.2, AUT-25).
+func (e *Engine) fetch(ctx context.Context, client *state.Client, uri string) (string, *oauth.Error) {
+	if !slices.Contains(client.GetRequestUris(), uri) {
+		return "", oauth.InvalidRequestURI.With("request_uri is none that was given here by pushing a request, nor one of the client's registered request_uris")
+	}
+	select {
+	case e.fetching <- struct{}{}:
+		defer func() { <-e.fetching }()
+	default:
+		return "", oauth.TemporarilyUnavailable.With("too many request objects are being fetched; try again shortly")
+	}
+	at, _, _ := strings.Cut(uri, "#") // a digest at most, so that caches know versions apart
+	body, err := e.cfg.FetchObject(ctx, at, verify.MaxSize)
+	if err != nil {
+		return "", oauth.InvalidRequestURI.Withf("the request object can't be had from the request_uri: %v", err)
+	}
+	return strings.TrimSpace(string(body)), nil
+}
+
+// unsignedPayload is that of a JWT of alg none.
+func unsignedPayload(text string) (string, bool) {
+	parts := strings.Split(text, ".")
+	if len(parts) != 3 || parts[2] != "" {
+		return "", false
+	}
+	header, err1 := base64.RawURLEncoding.Strict().DecodeString(parts[0])
+	payload, err2 := base64.RawURLEncoding.Strict().DecodeString(parts[1])
+	var said struct {
+		Alg string `json:"alg"`
+	}
+	return string(payload), err1 == nil && err2 == nil && json.Unmarshal(header, &said) == nil && said.Alg == "none"
 }
 
 // unsigned tells a JWT of alg none: header, payload, no signature.

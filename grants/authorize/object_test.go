@@ -141,7 +141,7 @@ func TestRequestObjects(t *testing.T) {
 		t.Error("without typ")
 	}
 	client, _ := w.FSM.View().Client("default", "signed")
-	if r := must(w.engine.Push(w.FSM.View(), client, form{"request": {good(nil)}}))(t); r.GetState() != "inside" {
+	if r := must(w.engine.Push(t.Context(), w.FSM.View(), client, form{"request": {good(nil)}}))(t); r.GetState() != "inside" {
 		t.Error("a pushed object")
 	}
 }
@@ -155,7 +155,7 @@ func TestClientsThatMustSign(t *testing.T) {
 	_, err := w.engine.Parse(t.Context(), w.FSM.View(), "default", plain)
 	w.refused("a plain request", err, oauth.InvalidRequest)
 	client, _ := w.FSM.View().Client("default", "signed")
-	_, err = w.engine.Push(w.FSM.View(), client, plain)
+	_, err = w.engine.Push(t.Context(), w.FSM.View(), client, plain)
 	w.refused("a plain pushed one", err, oauth.InvalidRequest)
 }
 

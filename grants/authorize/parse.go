@@ -83,16 +83,18 @@ func (e *Engine) Parse(ctx context.Context, v *state.View, tenant string, form F
 		if form.Get("request") != "" {
 			return nil, &Failure{Err: oauth.InvalidRequest.With("request and request_uri exclude each other (RFC 9101 §5)")}
 		}
-		return e.pushed(v, client, uri)
+		if strings.HasPrefix(uri, requestURI) {
+			return e.pushed(v, client, uri)
+		}
 	}
 	if client.GetRequirePar() {
 		return nil, &Failure{Err: oauth.InvalidRequest.With("this client must push its request to the PAR endpoint first (RFC 9126)")}
 	}
-	return e.parse(v, t, client, form)
+	return e.parse(ctx, v, t, client, form)
 }
 
 // Push is Parse for a request that its authenticated client pushes (RFC 9126 §2.1).
-func (e *Engine) Push(v *state.View, client *state.Client, form Form) (*state.AuthorizationRequest, error) {
+func (e *Engine) Push(ctx context.Context, v *state.View, client *state.Client, form Form) (*state.AuthorizationRequest, error) {
 	t, _ := v.Tenant(client.GetTenant())
 	if form.Get("request_uri") != "" {
 		return nil, oauth.InvalidRequest.With("request_uri has no place in a pushed request (RFC 9126 §2.1)")
@@ -100,7 +102,7 @@ func (e *Engine) Push(v *state.View, client *state.Client, form Form) (*state.Au
 	if id := form.Get("client_id"); id != "" && id != client.GetId() {
 		return nil, oauth.InvalidRequest.With("client_id is not the client that pushes")
 	}
-	r, err := e.parse(v, t, client, form)
+	r, err := e.parse(ctx, v, t, client, form)
 	var failure *Failure
 	if errors.As(err, &failure) {
 		return nil, failure.Err // there is no browser to send anywhere
@@ -116,8 +118,8 @@ func (e *Engine) begin(v *state.View, tenant string, client *state.Client) *stat
 	}
 }
 
-func (e *Engine) parse(v *state.View, tenant *state.Tenant, client *state.Client, form Form) (*state.AuthorizationRequest, error) {
-	form, err := e.object(v, client, form)
+func (e *Engine) parse(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, form Form) (*state.AuthorizationRequest, error) {
+	form, err := e.object(ctx, v, client, form)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +170,7 @@ func redirect(r *state.AuthorizationRequest, client *state.Client, form Form) *o
 		return oauth.InvalidRequest.With("redirect_uri is not one that the client has registered, byte by byte")
 	case asked != "":
 		r.RedirectUri, r.RedirectUriGiven = asked, true
-	case len(client.GetRedirectUris()) != 1 || slices.Contains(strings.Fields(form.Get("scope")), "openid"):
+	case len(client.GetRedirectUris()) != 1 || client.GetRequirePar() /* FAPI 2.0 §5.3.2.2 */ || slices.Contains(strings.Fields(form.Get("scope")), "openid"):
 		return oauth.InvalidRequest.With("redirect_uri is missing")
 	default:
 		r.RedirectUri = client.GetRedirectUris()[0]

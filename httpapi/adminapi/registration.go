@@ -106,6 +106,10 @@ type registrationPolicy struct {
 	GrantTypes []string `json:"grant_types"` // empty: authorization_code and refresh_token
 	Scopes     []string `json:"scopes"`      // besides those of OpenID Connect
 	MaxClients uint64   `json:"max_clients"` // 0: 1000
+	// Open lets anybody register, without an initial access token.
+	Open bool `json:"open"`
+	// AudienceIsEndpoint lets the clients' assertions name the token endpoint as audience.
+	AudienceIsEndpoint bool `json:"assertion_audience_token_endpoint"`
 }
 
 // maxPolicyItems bounds the lists of a policy.
@@ -113,7 +117,10 @@ const maxPolicyItems = 256
 
 func policyOf(t *state.Tenant) registrationPolicy {
 	p := t.GetSettings().GetRegistration()
-	return registrationPolicy{append([]string{}, p.GetGrantTypes()...), append([]string{}, p.GetScopes()...), p.GetMaxClients()}
+	return registrationPolicy{
+		GrantTypes: append([]string{}, p.GetGrantTypes()...), Scopes: append([]string{}, p.GetScopes()...), MaxClients: p.GetMaxClients(),
+		Open: p.GetOpen(), AudienceIsEndpoint: p.GetAssertionAudienceTokenEndpoint(),
+	}
 }
 
 // tenantRow is the tenant that the request is of; it was found before.
@@ -152,7 +159,9 @@ func (a *api) putRegistrationPolicy(r *request) error {
 		if next.Settings == nil {
 			next.Settings = &state.TenantSettings{}
 		}
-		policy := &state.RegistrationPolicy{GrantTypes: in.GrantTypes, Scopes: in.Scopes, MaxClients: in.MaxClients}
+		policy := &state.RegistrationPolicy{
+			GrantTypes: in.GrantTypes, Scopes: in.Scopes, MaxClients: in.MaxClients, Open: in.Open, AssertionAudienceTokenEndpoint: in.AudienceIsEndpoint,
+		}
 		next.Settings.Registration = policy
 		result, err := a.Propose(r.ctx, &command.PutTenant{Tenant: next, Expect: old.GetGeneration()})
 		if err == nil {

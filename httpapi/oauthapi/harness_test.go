@@ -117,7 +117,7 @@ func build(t testing.TB, w *world) *node {
 	}
 	n.engine, err = authorize.New(authorize.Config{
 		Propose: n.Propose, View: w.View, Keys: n.keys, Boxes: tokens.NewBoxes(shared, tokens.KeyCode), Now: w.now, Absent: absent, Subjects: subjects,
-		Minter: minter, Pipeline: n.pipeline, ClientKeys: auth.KeySet,
+		Minter: minter, Pipeline: n.pipeline, ClientKeys: auth.KeySet, FetchObject: func(context.Context, string, int64) ([]byte, error) { return nil, errors.New("nothing is fetched") },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func (h *par) serve(c *fasthttp.RequestCtx, v *state.View) error {
 	if err != nil {
 		return err
 	}
-	request, err := h.engine.Push(proof.View, proof.Client, &form)
+	request, err := h.engine.Push(httpapi.Context(c), proof.View, proof.Client, &form)
 	if err != nil {
 		return err
 	}

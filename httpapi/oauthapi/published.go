@@ -87,7 +87,8 @@ type metadata struct {
 	IDTokenAlgs       []string          `json:"id_token_signing_alg_values_supported"`
 	DPoPAlgs          []string          `json:"dpop_signing_alg_values_supported"`
 	CertificateBound  bool              `json:"tls_client_certificate_bound_access_tokens"`
-	RequestURI        bool              `json:"request_uri_parameter_supported"` // default true, so it must be said
+	RequestURI        bool              `json:"request_uri_parameter_supported"`
+	RequestURINamed   bool              `json:"require_request_uri_registration"`
 	openIDMetadata
 	authorizeMetadata
 	waitingMetadata
@@ -130,6 +131,7 @@ func (p *published) metadata(c *fasthttp.RequestCtx, v *state.View) error {
 		IntrospectMethods: append(proved, "Bearer"), IntrospectAlgs: algs,
 		RevokeMethods: methods, RevokeAlgs: algs,
 		SubjectTypes: []string{"public", tokens.SubjectPairwise}, IDTokenAlgs: tokens.Algs(), DPoPAlgs: verify.ProofAlgs(), CertificateBound: p.certs,
+		RequestURI: true, RequestURINamed: true,
 		openIDMetadata:     newOpenIDMetadata(issuer, allowed),
 		authorizeMetadata:  newAuthorizeMetadata(issuer, t, p.pages),
 		waitingMetadata:    newWaitingMetadata(issuer),

@@ -20,7 +20,7 @@ import (
 const RegisterPath = "/oauth2/register"
 
 // register answers RFC 7591 and RFC 7592: POST makes a client for who shows an initial
-// access token, GET, PUT and DELETE below it are for who shows the client's own
+// access token, or for anybody where the tenant's registration is open; GET, PUT and DELETE below it are for who shows the client's own
 // registration access token.
 type register struct {
 	registry *clients.Registry
@@ -40,7 +40,8 @@ func (h *register) routes() []httpapi.Route {
 
 func (h *register) create(c *fasthttp.RequestCtx, v *state.View) error {
 	token, err := bearerOf(c)
-	if err != nil {
+	open := len(c.Request.Header.Peek(fasthttp.HeaderAuthorization)) == 0 && h.registry.Admits(v, httpapi.Tenant(c), "") == nil
+	if err != nil && !open {
 		return err
 	}
 	if err := h.registry.Admits(v, httpapi.Tenant(c), token); err != nil { // before what a stranger sent is read

@@ -71,7 +71,7 @@ func (x *visit) next(r *state.AuthorizationRequest, who authorize.Present, wrong
 		return x.waiting(r, who, flow)
 	}
 	return x.page(fasthttp.StatusOK, "consent", origin(r.GetRedirectUri()), &consentPage{
-		Action: x.below(consentPath), Flow: flow, Client: clientName(client), Unapproved: client.GetSelfRegistered(),
+		Action: x.below(consentPath), Flow: flow, Client: clientName(client), Unapproved: client.GetSelfRegistered(), About: x.about(r),
 		User: who.User.GetUsername(), Scopes: x.scopes(r.GetScope()), Claims: authorize.Claims(x.view, r, who.User), Resources: r.GetResources(),
 		Details: details(r.GetDetails()), Where: origin(r.GetRedirectUri()),
 	})
@@ -89,7 +89,7 @@ func (x *visit) askLogin(r *state.AuthorizationRequest, wrong string) error {
 		return err
 	}
 	return x.page(fasthttp.StatusOK, "login", origin(r.GetRedirectUri()), &loginPage{
-		Action: x.below(loginPath), Flow: flow, Client: x.asker(r), Hint: r.GetLoginHint(), Wrong: wrong, Own: r.GetPage() != "" || r.GetClientId() == "",
+		Action: x.below(loginPath), Flow: flow, Client: x.asker(r), Hint: r.GetLoginHint(), Wrong: wrong, About: x.about(r), Own: r.GetPage() != "" || r.GetClientId() == "",
 		Passkey: x.passkey(passkeyPath, flow, ceremony),
 	})
 }

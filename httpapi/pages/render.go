@@ -27,12 +27,14 @@ var files embed.FS
 type (
 	loginPage struct {
 		Action, Flow, Client, Hint, Wrong string
+		About                             about
 		Own                               bool // a page of ours asks, no client
 		Passkey                           *passkeyForm
 	}
 	scope       struct{ Name, Text string }
 	consentPage struct {
 		Action, Flow, Client, User, Where string
+		About                             about
 		Unapproved                        bool
 		Scopes                            []scope
 		Claims, Resources                 []string

@@ -34,7 +34,7 @@ var (
 	ErrURL         = errors.New("the URL must be https, with a host, without user, fragment or spaces, of at most 2048 bytes")
 	ErrAddress     = errors.New("the URL leads to an address that this server may not call; an operator can allow its network by outbound_allow")
 	ErrUnreachable = errors.New("the server could not be reached, or not over TLS with a certificate of a known authority")
-	ErrAnswer      = errors.New("the server's answer is not 200 with a JSON document; redirects are not followed")
+	ErrAnswer      = errors.New("the server's answer is not 200 with a document of the kind that is fetched; redirects are not followed")
 	ErrNotTaken    = errors.New("the server's answer is neither 200 nor 204; redirects are not followed")
 	ErrTooLarge    = errors.New("the document is too large")
 )
@@ -120,12 +120,22 @@ func (c *Client) Check(raw string) error {
 
 // Get fetches the JSON document at a URL, of at most so many bytes.
 func (c *Client) Get(ctx context.Context, raw string, limit int64) ([]byte, error) {
-	resp, err := c.do(ctx, http.MethodGet, raw, nil, "application/jwk-set+json, application/json")
+	return c.get(ctx, raw, limit, "application/jwk-set+json, application/json", isJSON)
+}
+
+// GetJWT fetches the JWT at a URL, of at most so many bytes: a request object (RFC 9101
+// §5.2.3, OpenID Connect Core §6.2).
+func (c *Client) GetJWT(ctx context.Context, raw string, limit int64) ([]byte, error) {
+	return c.get(ctx, raw, limit, "application/oauth-authz-req+jwt, application/jwt, application/jose", isJWT)
+}
+
+func (c *Client) get(ctx context.Context, raw string, limit int64, accept string, takes func(contentType string) bool) ([]byte, error) {
+	resp, err := c.do(ctx, http.MethodGet, raw, nil, accept)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Encoding") != "" || !isJSON(resp.Header.Get("Content-Type")) {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Encoding") != "" || !takes(resp.Header.Get("Content-Type")) {
 		return nil, ErrAnswer
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
@@ -185,6 +195,16 @@ func isJSON(contentType string) bool {
 	media, _, _ := strings.Cut(strings.ToLower(contentType), ";")
 	switch strings.TrimSpace(media) {
 	case "application/json", "application/jwk-set+json", "text/plain", "":
+		return true
+	}
+	return false
+}
+
+// isJWT takes what servers send with a JWT.
+func isJWT(contentType string) bool {
+	media, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	switch strings.TrimSpace(media) {
+	case "application/oauth-authz-req+jwt", "application/jwt", "application/jose", "text/plain", "":
 		return true
 	}
 	return false

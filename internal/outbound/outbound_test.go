@@ -104,6 +104,10 @@ func TestFetches(t *testing.T) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = w.Write([]byte("<html>"))
 	})
+	mux.HandleFunc("/object", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/oauth-authz-req+jwt")
+		_, _ = w.Write([]byte("x.y.z"))
+	})
 	mux.HandleFunc("/bomb", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Content-Encoding", "gzip")
@@ -131,6 +135,17 @@ func TestFetches(t *testing.T) {
 		if !errors.Is(err, want) || err == nil && string(body) != `{"keys":[]}` {
 			t.Errorf("%s: %q, %v; want %v", path, body, err, want)
 		}
+	}
+	if body, err := c.GetJWT(t.Context(), s.URL+"/object", 1000); err != nil || string(body) != "x.y.z" {
+		t.Errorf("a request object: %q %v", body, err)
+	}
+	for _, path := range []string{"/good", "/html", "/redirect", "/missing"} {
+		if _, err := c.GetJWT(t.Context(), s.URL+path, 1000); !errors.Is(err, ErrAnswer) {
+			t.Errorf("%s as a JWT: %v", path, err)
+		}
+	}
+	if _, err := c.Get(t.Context(), s.URL+"/object", 1000); !errors.Is(err, ErrAnswer) {
+		t.Errorf("a JWT as JSON: %v", err)
 	}
 	for path, want := range map[string]error{"/taken": nil, "/empty": nil, "/redirect": ErrNotTaken, "/missing": ErrNotTaken, "/endless": nil} {
 		if err := c.Post(t.Context(), s.URL+path, url.Values{"a": {"b&c"}}); !errors.Is(err, want) {
