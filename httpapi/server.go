@@ -169,7 +169,6 @@ func (s *Server) fasthttp() *fasthttp.Server {
 		Concurrency:                  s.limits.Connections,
 		MaxConnsPerIP:                s.limits.PerIP,
 		MaxRequestsPerConn:           s.limits.PerConnection,
-		TCPKeepalive:                 true,
 		DisablePreParseMultipartForm: true,
 		NoDefaultServerHeader:        true,
 		NoDefaultContentType:         true,
@@ -185,6 +184,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		_ = ln.Close()
 		return nil
 	}
+	ln = lazyListener{ln}
 	if s.cfg.TLS != nil {
 		conf := s.cfg.TLS.Clone()
 		conf.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
