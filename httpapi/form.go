@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 	"unicode/utf8"
 	"unsafe"
@@ -140,6 +141,12 @@ func parseValues(raw []byte) (Values, error) {
 func appendDecoded(dst, src []byte) ([]byte, bool) {
 	at, ascii := len(dst), true
 	for i := 0; i < len(src); i++ {
+		if n := plainPrefix(src[i:]); n > 0 {
+			dst = append(dst, src[i:i+n]...)
+			if i += n; i == len(src) {
+				break
+			}
+		}
 		b := src[i]
 		switch {
 		case b == '+':
@@ -163,6 +170,24 @@ func appendDecoded(dst, src []byte) ([]byte, bool) {
 		return dst, false
 	}
 	return append(dst, 0), true
+}
+
+// plainPrefix is how many bytes at the start stand for themselves, but for up to seven:
+// it looks at eight at once, since a token is some hundred such bytes.
+func plainPrefix(src []byte) (n int) {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	holds := func(word uint64, b byte) uint64 { // a high bit for a byte that is b
+		word ^= ones * uint64(b)
+		return (word - ones) &^ word & highs
+	}
+	for ; len(src)-n >= 8; n += 8 {
+		w := binary.LittleEndian.Uint64(src[n:])
+		below := (w - ones*' ') &^ w & highs
+		if w&highs|below|holds(w, '+')|holds(w, '%')|holds(w, 0x7f) != 0 {
+			break
+		}
+	}
+	return n
 }
 
 // repeated says whether name stands among the pairs already decoded and may not.

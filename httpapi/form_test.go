@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"errors"
 	"net/url"
 	"slices"
@@ -99,6 +100,30 @@ func TestFormRefuses(t *testing.T) {
 				t.Errorf("error %v, want invalid_request", err)
 			}
 		})
+	}
+}
+
+// Eight bytes are looked at at once: each byte at each place of them must be judged as
+// it is alone.
+func TestEveryByteIsJudgedAtEveryPlace(t *testing.T) {
+	t.Parallel()
+	for b := range 256 {
+		_, alone := appendDecoded(nil, []byte{byte(b)})
+		if raw := b >= ' ' && b < 0x7f && b != '%'; alone != raw {
+			t.Errorf("%q alone is taken: %v", byte(b), alone)
+		}
+		for at := range 24 {
+			src := bytes.Repeat([]byte("~"), 24)
+			src[at] = byte(b)
+			got, ok := appendDecoded(nil, src)
+			want := append(bytes.Clone(src), 0)
+			if b == '+' {
+				want[at] = ' '
+			}
+			if ok != alone || ok && !bytes.Equal(got, want) {
+				t.Errorf("%q at %d: %q, %v; alone %v", byte(b), at, got, ok, alone)
+			}
+		}
 	}
 }
 

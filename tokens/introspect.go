@@ -1,7 +1,6 @@
 package tokens
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -116,7 +115,7 @@ type IntrospectorConfig struct {
 // Introspector tells what tokens of ours are good for.
 type Introspector struct {
 	cfg  IntrospectorConfig
-	seen verified
+	seen *verified
 }
 
 // NewIntrospector checks its configuration.
@@ -124,7 +123,7 @@ func NewIntrospector(cfg IntrospectorConfig) (*Introspector, error) {
 	if cfg.Signing == nil || cfg.Shared == nil || cfg.Now == nil || cfg.Absent == nil {
 		return nil, errors.New("tokens: IntrospectorConfig needs Signing, Shared, Now and Absent")
 	}
-	return &Introspector{cfg: cfg}, nil
+	return &Introspector{cfg: cfg, seen: newVerified()}, nil
 }
 
 // Introspect says what the token is worth at this moment, as far as the caller may know.
@@ -212,7 +211,7 @@ func (i *Introspector) find(v *state.View, token string) (*held, error) {
 		return nil, nil
 	}
 	now := moment(i.cfg.Now, v)
-	digest := sha256.Sum256([]byte(token))
+	digest := i.seen.digest(token)
 	if g := i.seen.find(&digest); g != nil {
 		holds, err := i.holds(v, g)
 		switch {
