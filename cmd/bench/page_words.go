@@ -23,6 +23,8 @@ func meaning(name string) string {
 		"introspect_leader_rounds":                "proofs of freshness an introspection",
 		"introspect_follower_all_nodes":           "the same, with what the other nodes spend",
 		"introspect_follower_rounds":              "proofs of freshness an introspection, at a follower",
+		"code_login":                              "a signed-in user's code and its tokens: two requests, one commit",
+		"refresh_rotate":                          "a refresh token rotated: ES256 access and ID token, one commit",
 		"revoke_cpu":                              "CPU time of a revocation",
 		"delta_100_gateways_added":                "what a gateway more adds to a revocation",
 		"failover_writes_worst":                   "the same, the worst of all rounds",

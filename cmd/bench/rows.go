@@ -80,6 +80,7 @@ func figures(o options) []figure {
 		us("ceiling_opaque", "bare", 0, cpu("bare"), "bare"),
 		us("ceiling_introspect", "bare", 0, cpu("bare"), "bare"),
 	},
+		loginFigures(),
 		clusterFigures(),
 		peerFigures(o), // F15
 		memoryFigures(o),
@@ -198,6 +199,7 @@ func (s *stage) makers() []maker {
 		{"ceiling_introspect", ceiling("ES256", "opaque", load{mix: bench.Mix{Introspect: 1}, tokens: 1000})},
 		{"introspect_linearizable", node(opaque, load{mix: bench.Mix{Introspect: 1}, tokens: 1000})},
 	},
+		s.loginMakers(),
 		s.clusterMakers(),
 		s.peerMakers(),
 		s.memoryMakers(),

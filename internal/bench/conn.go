@@ -56,8 +56,8 @@ func parseServer(text string, conf *tls.Config) (server, error) {
 	return s, nil
 }
 
-// endpoint is a path that forms are posted to: the head of the request for each
-// server, up to and with "Content-Length: ".
+// endpoint is a request's head for each server: up to and with "Content-Length: " where
+// forms are posted to it, else whole.
 type endpoint [][]byte
 
 func newEndpoint(servers []server, path, authorization string) endpoint {
@@ -68,6 +68,15 @@ func newEndpoint(servers []server, path, authorization string) endpoint {
 			head += "Authorization: " + authorization + "\r\n"
 		}
 		e[i] = []byte(head + "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: ")
+	}
+	return e
+}
+
+// newPage is a path that is fetched as a browser with these cookies does.
+func newPage(servers []server, path, cookies string) endpoint {
+	e := make(endpoint, len(servers))
+	for i, s := range servers {
+		e[i] = []byte("GET " + s.path + path + " HTTP/1.1\r\nHost: " + s.host + "\r\nAccept: text/html\r\nCookie: " + cookies + "\r\n\r\n")
 	}
 	return e
 }
@@ -159,8 +168,8 @@ func (c *conn) next() {
 	c.at = (c.at + 1) % len(c.servers)
 }
 
-// post sends a form and reads the answer, which is valid until the next call. kind
-// says why there is none.
+// post sends a form, or fetches when form is nil, and reads the answer, which is valid
+// until the next call. kind says why there is none.
 func (c *conn) post(e endpoint, form []byte) (status int, answer []byte, kind string) {
 	idle := c.net != nil && time.Since(c.last) >= idleBefore
 	status, answer, kind = c.once(e, form)
@@ -181,8 +190,10 @@ func (c *conn) once(e endpoint, form []byte) (status int, answer []byte, kind st
 		}
 	}
 	c.out = append(c.out[:0], e[c.at]...)
-	c.out = strconv.AppendInt(c.out, int64(len(form)), 10)
-	c.out = append(append(c.out, "\r\n\r\n"...), form...)
+	if form != nil {
+		c.out = strconv.AppendInt(c.out, int64(len(form)), 10)
+		c.out = append(append(c.out, "\r\n\r\n"...), form...)
+	}
 	err := c.net.SetDeadline(time.Now().Add(c.timeout))
 	if err == nil {
 		_, err = c.net.Write(c.out)
