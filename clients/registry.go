@@ -11,6 +11,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/internal/window"
 )
 
 // RegistryConfig has no optional fields but OutboundURL and Fetch.
@@ -31,14 +32,17 @@ type RegistryConfig struct {
 // Registry makes and changes clients. Its errors wrap *FieldError, or a
 // command.Reject: Exists, NotFound, Stale (another generation than expected),
 // KeyReused.
-type Registry struct{ cfg RegistryConfig }
+type Registry struct {
+	cfg   RegistryConfig
+	begun window.Window // registrations of addresses
+}
 
 // NewRegistry checks its configuration.
 func NewRegistry(cfg RegistryConfig) (*Registry, error) {
 	if cfg.Propose == nil || cfg.View == nil || !cfg.Keys.usable() || cfg.Now == nil || len(cfg.Grants) == 0 {
 		return nil, errors.New("clients: RegistryConfig needs Propose, View, Keys, Now and Grants")
 	}
-	return &Registry{cfg}, nil
+	return &Registry{cfg: cfg, begun: window.Window{Lasts: addressWindow}}, nil
 }
 
 // Create registers a client of the tenant. Without a client_id one is made. The
@@ -91,6 +95,7 @@ func (r *Registry) Update(ctx context.Context, v *state.View, tenant, id string,
 	if err != nil {
 		return nil, err
 	}
+	c.UnusedUntil = 0 // the operator knows of it now
 	secret := ""
 	switch {
 	case !hasSecret(c.GetAuthMethod()):

@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/httpapi"
@@ -106,6 +107,11 @@ type registrationPolicy struct {
 	GrantTypes []string `json:"grant_types"` // empty: authorization_code and refresh_token
 	Scopes     []string `json:"scopes"`      // besides those of OpenID Connect
 	MaxClients uint64   `json:"max_clients"` // 0: 1000
+	// MaxPerAddress is how many one address may register in an hour at one node; 0: 100.
+	MaxPerAddress uint32 `json:"max_per_address"`
+	// UnusedLifetime is how long a client that registered without a token is kept while it
+	// gets no token itself; 0: 30 days.
+	UnusedLifetime clients.Seconds `json:"unused_lifetime"`
 	// Open lets anybody register, without an initial access token.
 	Open bool `json:"open"`
 	// AudienceIsEndpoint lets the clients' assertions name the token endpoint as audience.
@@ -118,7 +124,7 @@ const maxPolicyItems = 256
 func policyOf(t *state.Tenant) registrationPolicy {
 	p := t.GetSettings().GetRegistration()
 	return registrationPolicy{
-		GrantTypes: append([]string{}, p.GetGrantTypes()...), Scopes: append([]string{}, p.GetScopes()...), MaxClients: p.GetMaxClients(),
+		GrantTypes: append([]string{}, p.GetGrantTypes()...), Scopes: append([]string{}, p.GetScopes()...), MaxClients: p.GetMaxClients(), MaxPerAddress: p.GetMaxPerAddress(), UnusedLifetime: clients.Seconds(p.GetUnusedLifetime()),
 		Open: p.GetOpen(), AudienceIsEndpoint: p.GetAssertionAudienceTokenEndpoint(),
 	}
 }
@@ -160,7 +166,7 @@ func (a *api) putRegistrationPolicy(r *request) error {
 			next.Settings = &state.TenantSettings{}
 		}
 		policy := &state.RegistrationPolicy{
-			GrantTypes: in.GrantTypes, Scopes: in.Scopes, MaxClients: in.MaxClients, Open: in.Open, AssertionAudienceTokenEndpoint: in.AudienceIsEndpoint,
+			GrantTypes: in.GrantTypes, Scopes: in.Scopes, MaxClients: in.MaxClients, MaxPerAddress: in.MaxPerAddress, UnusedLifetime: int64(in.UnusedLifetime), Open: in.Open, AssertionAudienceTokenEndpoint: in.AudienceIsEndpoint,
 		}
 		next.Settings.Registration = policy
 		result, err := a.Propose(r.ctx, &command.PutTenant{Tenant: next, Expect: old.GetGeneration()})
@@ -182,6 +188,9 @@ func (a *api) putRegistrationPolicy(r *request) error {
 func (p *registrationPolicy) check() error {
 	if len(p.GrantTypes) > maxPolicyItems || slices.Contains(p.GrantTypes, "") {
 		return invalid("grant_types", "at most 256 names, none empty")
+	}
+	if p.UnusedLifetime < 0 || p.UnusedLifetime > maxSeconds {
+		return invalid("unused_lifetime", durationForm)
 	}
 	if len(p.Scopes) > maxPolicyItems {
 		return invalid("scopes", "at most 256")

@@ -39,12 +39,15 @@ func (h *register) routes() []httpapi.Route {
 }
 
 func (h *register) create(c *fasthttp.RequestCtx, v *state.View) error {
-	token, err := bearerOf(c)
-	open := len(c.Request.Header.Peek(fasthttp.HeaderAuthorization)) == 0 && h.registry.Admits(v, httpapi.Tenant(c), "") == nil
-	if err != nil && !open {
-		return err
+	token := ""
+	if len(c.Request.Header.Peek(fasthttp.HeaderAuthorization)) > 0 {
+		var err error
+		if token, err = bearerOf(c); err != nil {
+			return err
+		}
 	}
-	if err := h.registry.Admits(v, httpapi.Tenant(c), token); err != nil { // before what a stranger sent is read
+	// Before what a stranger sent is read.
+	if err := h.registry.Admit(v, httpapi.Tenant(c), token, c.RemoteIP().String()); err != nil {
 		return registrationError(err)
 	}
 	members, err := metadataOf(c)
@@ -169,6 +172,8 @@ func registrationError(err error) error {
 		return code.With(field.Error())
 	case errors.Is(err, clients.ErrFull):
 		return oauth.TemporarilyUnavailable.With(clients.ErrFull.Error()).WithStatus(fasthttp.StatusTooManyRequests).WithRetryAfter(60)
+	case errors.Is(err, clients.ErrTooMany):
+		return oauth.TemporarilyUnavailable.With(clients.ErrTooMany.Error()).WithStatus(fasthttp.StatusTooManyRequests).WithRetryAfter(3600)
 	}
 	return err
 }
