@@ -460,6 +460,7 @@ func (h *holder) registrations() {
 	token = register("PUT", path, token, map[string]any{"client_id": client.text("client_id"), "client_name": "Own 2"}, 200).text("registration_access_token")
 	register("DELETE", path, token, nil, 204)
 	register("DELETE", path, token, nil, 401)
+	h.otherWords()
 	h.admin("DELETE", "initial-access-tokens/"+made.text("id"), nil, 204)
 	h.admin("DELETE", "initial-access-tokens/"+made.text("id"), nil, 404)
 }
