@@ -105,7 +105,8 @@ func (a *Authenticator) verifiesSignature(ctx context.Context, _ *state.View, cl
 		return false, err
 	}
 	key, ok := set.Lookup(t.Header.KeyID)
-	return ok && (client.GetAssertionAlg() == "" || client.GetAssertionAlg() == t.Header.Alg) && t.Verify(key) == nil, nil
+	alg := client.GetAssertionAlg()
+	return ok && (alg == "" || alg == t.Header.Alg) && t.Verify(key.For(alg)) == nil, nil
 }
 
 // consume uses the assertion's jti up, by a write that all nodes share, so that no
