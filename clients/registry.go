@@ -12,9 +12,10 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/window"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
-// RegistryConfig has no optional fields but OutboundURL and Fetch.
+// RegistryConfig has no optional fields but OutboundURL, Fetch and Remote.
 type RegistryConfig struct {
 	Propose command.Propose
 	View    func(ctx context.Context, f state.Freshness) (*state.View, error)
@@ -27,6 +28,10 @@ type RegistryConfig struct {
 	OutboundURL func(url string) error
 	// Fetch gets what proves a sector_identifier_uri; nil: none can be proved.
 	Fetch Fetch
+	// Remote are the fetched keys of issuers of software statements; nil: none are.
+	Remote *verify.RemoteSets
+	// Issuer is a tenant's own, as it stands in aud of what is made for this server.
+	Issuer func(v *state.View, tenant string) (string, error)
 }
 
 // Registry makes and changes clients. Its errors wrap *FieldError, or a
@@ -34,13 +39,14 @@ type RegistryConfig struct {
 // KeyReused.
 type Registry struct {
 	cfg   RegistryConfig
-	begun window.Window // registrations of addresses
+	begun window.Window  // registrations of addresses
+	keys  verify.KeySets // of issuers of software statements
 }
 
 // NewRegistry checks its configuration.
 func NewRegistry(cfg RegistryConfig) (*Registry, error) {
-	if cfg.Propose == nil || cfg.View == nil || !cfg.Keys.usable() || cfg.Now == nil || len(cfg.Grants) == 0 {
-		return nil, errors.New("clients: RegistryConfig needs Propose, View, Keys, Now and Grants")
+	if cfg.Propose == nil || cfg.View == nil || !cfg.Keys.usable() || cfg.Now == nil || cfg.Issuer == nil || len(cfg.Grants) == 0 {
+		return nil, errors.New("clients: RegistryConfig needs Propose, View, Keys, Now, Issuer and Grants")
 	}
 	return &Registry{cfg: cfg, begun: window.Window{Lasts: addressWindow}}, nil
 }

@@ -377,11 +377,13 @@ func selfMembers() []string {
 // selfClient makes the client of what it says of itself and, in an update, of what the
 // operator has said of it, and judges the whole by the tenant's policy (REG-04).
 func (r *Registry) selfClient(ctx context.Context, v *state.View, tenant, id string, old *state.Client, members map[string]json.RawMessage) (*state.Client, error) {
-	if raw, ok := members["software_statement"]; ok {
-		if s, ok := text(raw); !ok || strings.Count(s, ".") != 2 {
-			return nil, oauth.InvalidSoftwareStatement.With("software_statement must be a signed JWT in compact form")
-		}
-		return nil, oauth.UnapprovedSoftwareStatement.With("no issuer of software statements is trusted here; send the metadata as plain members")
+	t, ok := v.Tenant(tenant)
+	if !ok {
+		return nil, errToken
+	}
+	statement, members, err := r.stated(ctx, v, t, old, members)
+	if err != nil {
+		return nil, err
 	}
 	whole := map[string]json.RawMessage{}
 	if old != nil {
@@ -398,10 +400,6 @@ func (r *Registry) selfClient(ctx context.Context, v *state.View, tenant, id str
 		if raw, ok := members[name]; ok && string(raw) != "null" {
 			whole[name] = raw
 		}
-	}
-	t, ok := v.Tenant(tenant)
-	if !ok {
-		return nil, errToken
 	}
 	policy := t.GetSettings().GetRegistration()
 	scopes := append(openIDScopes(), policy.GetScopes()...)
@@ -422,6 +420,7 @@ func (r *Registry) selfClient(ctx context.Context, v *state.View, tenant, id str
 	if err != nil {
 		return nil, err
 	}
+	c.SoftwareStatement = statement
 	if err := judge(v, c, old, policy, scopes); err != nil {
 		return nil, err
 	}

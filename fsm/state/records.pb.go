@@ -337,7 +337,7 @@ type StatementIssuer struct {
 	Issuer        string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
 	Jwks          []byte                 `protobuf:"bytes,2,opt,name=jwks,proto3" json:"jwks,omitempty"`                                  // its keys, or
 	JwksUri       string                 `protobuf:"bytes,3,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`             // where they are fetched from
-	Algs          []string               `protobuf:"bytes,4,rep,name=algs,proto3" json:"algs,omitempty"`                                  // that its statements may be signed with; empty: any of the key's
+	Alg           string                 `protobuf:"bytes,4,opt,name=alg,proto3" json:"alg,omitempty"`                                    // that its statements are signed with; "": that of the key
 	SoftwareIds   []string               `protobuf:"bytes,5,rep,name=software_ids,json=softwareIds,proto3" json:"software_ids,omitempty"` // that it may speak of; empty: all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -394,11 +394,11 @@ func (x *StatementIssuer) GetJwksUri() string {
 	return ""
 }
 
-func (x *StatementIssuer) GetAlgs() []string {
+func (x *StatementIssuer) GetAlg() string {
 	if x != nil {
-		return x.Algs
+		return x.Alg
 	}
-	return nil
+	return ""
 }
 
 func (x *StatementIssuer) GetSoftwareIds() []string {
@@ -2507,12 +2507,12 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x0fmax_per_address\x18\x06 \x01(\rR\rmaxPerAddress\x12N\n" +
 	"\x11statement_issuers\x18\a \x03(\v2!.keyraft.state.v1.StatementIssuerR\x10statementIssuers\x12+\n" +
 	"\x11require_statement\x18\b \x01(\bR\x10requireStatement\x12'\n" +
-	"\x0funused_lifetime\x18\t \x01(\x03R\x0eunusedLifetime\"\x8f\x01\n" +
+	"\x0funused_lifetime\x18\t \x01(\x03R\x0eunusedLifetime\"\x8d\x01\n" +
 	"\x0fStatementIssuer\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x12\n" +
 	"\x04jwks\x18\x02 \x01(\fR\x04jwks\x12\x19\n" +
-	"\bjwks_uri\x18\x03 \x01(\tR\ajwksUri\x12\x12\n" +
-	"\x04algs\x18\x04 \x03(\tR\x04algs\x12!\n" +
+	"\bjwks_uri\x18\x03 \x01(\tR\ajwksUri\x12\x10\n" +
+	"\x03alg\x18\x04 \x01(\tR\x03alg\x12!\n" +
 	"\fsoftware_ids\x18\x05 \x03(\tR\vsoftwareIds\"\xef\x05\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +

@@ -116,6 +116,10 @@ type registrationPolicy struct {
 	Open bool `json:"open"`
 	// AudienceIsEndpoint lets the clients' assertions name the token endpoint as audience.
 	AudienceIsEndpoint bool `json:"assertion_audience_token_endpoint"`
+	// StatementIssuers are those whose software statements are believed, and
+	// RequireStatement lets nobody register without one.
+	StatementIssuers []clients.StatementIssuer `json:"statement_issuers"`
+	RequireStatement bool                      `json:"require_software_statement"`
 }
 
 // maxPolicyItems bounds the lists of a policy.
@@ -126,6 +130,7 @@ func policyOf(t *state.Tenant) registrationPolicy {
 	return registrationPolicy{
 		GrantTypes: append([]string{}, p.GetGrantTypes()...), Scopes: append([]string{}, p.GetScopes()...), MaxClients: p.GetMaxClients(), MaxPerAddress: p.GetMaxPerAddress(), UnusedLifetime: clients.Seconds(p.GetUnusedLifetime()),
 		Open: p.GetOpen(), AudienceIsEndpoint: p.GetAssertionAudienceTokenEndpoint(),
+		StatementIssuers: clients.StatementIssuersOf(p), RequireStatement: p.GetRequireStatement(),
 	}
 }
 
@@ -156,6 +161,10 @@ func (a *api) putRegistrationPolicy(r *request) error {
 	if err := in.check(); err != nil {
 		return err
 	}
+	issuers, err := a.Clients.StatementIssuers(in.StatementIssuers)
+	if err != nil {
+		return err
+	}
 	for race := 1; ; race++ {
 		old, err := r.tenantRow()
 		if err != nil {
@@ -167,6 +176,7 @@ func (a *api) putRegistrationPolicy(r *request) error {
 		}
 		policy := &state.RegistrationPolicy{
 			GrantTypes: in.GrantTypes, Scopes: in.Scopes, MaxClients: in.MaxClients, MaxPerAddress: in.MaxPerAddress, UnusedLifetime: int64(in.UnusedLifetime), Open: in.Open, AssertionAudienceTokenEndpoint: in.AudienceIsEndpoint,
+			StatementIssuers: issuers, RequireStatement: in.RequireStatement,
 		}
 		next.Settings.Registration = policy
 		result, err := a.Propose(r.ctx, &command.PutTenant{Tenant: next, Expect: old.GetGeneration()})
