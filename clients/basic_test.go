@@ -45,7 +45,7 @@ func TestParseBasic(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			id, secret, ok := parseBasic([]byte(tt.header))
+			id, secret, ok := ParseBasic([]byte(tt.header))
 			if ok == tt.refused {
 				t.Fatalf("taken: %v", ok)
 			}
@@ -61,14 +61,14 @@ func FuzzParseBasic(f *testing.F) {
 	f.Add(basic("%61:%2541"), "x y", "p+q:%")
 	f.Add("bAsIc =", "", "")
 	f.Fuzz(func(t *testing.T, header, wantID, wantSecret string) {
-		if id, secret, ok := parseBasic([]byte(header)); ok {
+		if id, secret, ok := ParseBasic([]byte(header)); ok {
 			if id == "" || !utf8.ValidString(id) || !utf8.ValidString(secret) {
 				t.Errorf("%q gave %q and %q", header, id, secret)
 			}
 		}
 		// What a client encodes as the RFC says comes back as it was.
 		made := basic(url.QueryEscape(wantID) + ":" + url.QueryEscape(wantSecret))
-		id, secret, ok := parseBasic([]byte(made))
+		id, secret, ok := ParseBasic([]byte(made))
 		if ok && (id != wantID || secret != wantSecret) {
 			t.Errorf("%q and %q came back as %q and %q", wantID, wantSecret, id, secret)
 		}

@@ -18,7 +18,7 @@ const maxHeader = 4096
 // be the same one.
 func (r *Request) claimBasic() claim {
 	c := claim{method: oauth.AuthSecretBasic}
-	id, secret, ok := parseBasic(r.Authorization)
+	id, secret, ok := ParseBasic(r.Authorization)
 	if !ok || r.ID != "" && r.ID != id {
 		c.broken = true
 		return c
@@ -27,10 +27,10 @@ func (r *Request) claimBasic() claim {
 	return c
 }
 
-// parseBasic reads the whole header value, strictly: standard base64 with padding
+// ParseBasic reads a whole Authorization header of the scheme Basic, strictly: standard base64 with padding
 // and no stray bits, one colon at least, each part form-decoded exactly once into
 // UTF-8 without control characters, an id that is not empty.
-func parseBasic(header []byte) (id, secret string, ok bool) {
+func ParseBasic(header []byte) (id, secret string, ok bool) {
 	scheme, text, found := bytes.Cut(header, []byte(" "))
 	if !found || !bytes.EqualFold(scheme, []byte("Basic")) || len(text) > maxHeader || bytes.ContainsAny(text, "\r\n") {
 		return "", "", false

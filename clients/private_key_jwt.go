@@ -54,10 +54,11 @@ func (r *Request) claimAssertion() (claim, error) {
 
 // assertionType takes what is sent for this use: nothing, JWT, or the explicit type.
 // Any other says that the token was made for something else (RFC 8725 §3.11).
-func assertionType(typ string) bool {
-	typ = strings.ToLower(typ)
-	typ = strings.TrimPrefix(typ, "application/")
-	return typ == "" || typ == "jwt" || typ == "client-authentication+jwt"
+func assertionType(typ string) bool { return typeOf(typ, "client-authentication+jwt") }
+
+func typeOf(typ, explicit string) bool {
+	typ = strings.TrimPrefix(strings.ToLower(typ), "application/")
+	return typ == "" || typ == "jwt" || typ == explicit
 }
 
 // provesAssertion checks signature, algorithm, audience and times. The audience is
@@ -105,7 +106,8 @@ func (a *Authenticator) verifiesSignature(ctx context.Context, _ *state.View, cl
 		return false, err
 	}
 	key, ok := set.Lookup(t.Header.KeyID)
-	return ok && (client.GetAssertionAlg() == "" || client.GetAssertionAlg() == t.Header.Alg) && t.Verify(key) == nil, nil
+	alg := client.GetAssertionAlg()
+	return ok && (alg == "" || alg == t.Header.Alg) && t.Verify(key.For(alg)) == nil, nil
 }
 
 // consume uses the assertion's jti up, by a write that all nodes share, so that no

@@ -109,6 +109,8 @@ type Registered struct {
 	Generation uint64 `json:"generation"`          // the ETag: give it to change just this one
 	// SelfRegistered says that the client registered itself (RFC 7591).
 	SelfRegistered bool `json:"self_registered,omitempty"`
+	// SoftwareStatement is the one by which it did, as it came (RFC 7591 §3.2.1).
+	SoftwareStatement string `json:"software_statement,omitempty"`
 	// Warnings say what was allowed although it is risky.
 	Warnings []string `json:"warnings,omitempty"`
 	secret   string
@@ -170,7 +172,7 @@ func FromClient(c *state.Client) *Registered {
 	r.ExchangeSubjects, r.ExchangeAudiences, r.ExchangeImpersonation = c.GetExchangeSubjects(), c.GetExchangeAudiences(), c.GetExchangeImpersonation()
 	return &Registered{
 		Registration: r, IssuedAt: c.GetCreatedAt() / 1000, UpdatedAt: c.GetUpdatedAt() / 1000, Generation: c.GetGeneration(),
-		SelfRegistered: c.GetSelfRegistered(), Warnings: warnings(c),
+		SelfRegistered: c.GetSelfRegistered(), SoftwareStatement: c.GetSoftwareStatement(), Warnings: warnings(c),
 	}
 }
 

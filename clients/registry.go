@@ -11,9 +11,11 @@ import (
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/internal/window"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
-// RegistryConfig has no optional fields but OutboundURL and Fetch.
+// RegistryConfig has no optional fields but OutboundURL, Fetch and Remote.
 type RegistryConfig struct {
 	Propose command.Propose
 	View    func(ctx context.Context, f state.Freshness) (*state.View, error)
@@ -26,19 +28,27 @@ type RegistryConfig struct {
 	OutboundURL func(url string) error
 	// Fetch gets what proves a sector_identifier_uri; nil: none can be proved.
 	Fetch Fetch
+	// Remote are the fetched keys of issuers of software statements; nil: none are.
+	Remote *verify.RemoteSets
+	// Issuer is a tenant's own, as it stands in aud of what is made for this server.
+	Issuer func(v *state.View, tenant string) (string, error)
 }
 
 // Registry makes and changes clients. Its errors wrap *FieldError, or a
 // command.Reject: Exists, NotFound, Stale (another generation than expected),
 // KeyReused.
-type Registry struct{ cfg RegistryConfig }
+type Registry struct {
+	cfg   RegistryConfig
+	begun window.Window  // registrations of addresses
+	keys  verify.KeySets // of issuers of software statements
+}
 
 // NewRegistry checks its configuration.
 func NewRegistry(cfg RegistryConfig) (*Registry, error) {
-	if cfg.Propose == nil || cfg.View == nil || !cfg.Keys.usable() || cfg.Now == nil || len(cfg.Grants) == 0 {
-		return nil, errors.New("clients: RegistryConfig needs Propose, View, Keys, Now and Grants")
+	if cfg.Propose == nil || cfg.View == nil || !cfg.Keys.usable() || cfg.Now == nil || cfg.Issuer == nil || len(cfg.Grants) == 0 {
+		return nil, errors.New("clients: RegistryConfig needs Propose, View, Keys, Now, Issuer and Grants")
 	}
-	return &Registry{cfg}, nil
+	return &Registry{cfg: cfg, begun: window.Window{Lasts: addressWindow}}, nil
 }
 
 // Create registers a client of the tenant. Without a client_id one is made. The
@@ -91,6 +101,7 @@ func (r *Registry) Update(ctx context.Context, v *state.View, tenant, id string,
 	if err != nil {
 		return nil, err
 	}
+	c.UnusedUntil = 0 // the operator knows of it now
 	secret := ""
 	switch {
 	case !hasSecret(c.GetAuthMethod()):

@@ -40,13 +40,13 @@ func newKit(t testing.TB) *kit {
 	boxes := tokens.NewBoxes(shared, tokens.KeyCode)
 	keys.Seal, keys.Open = boxes.Seal, boxes.Open
 	cas := new(atomic.Pointer[x509.CertPool])
+	signing := tokens.NewSigningKeys(w.ring)
 	registry, err := clients.NewRegistry(clients.RegistryConfig{
-		Propose: w.Propose, View: w.View, Keys: keys, Now: w.now, Grants: []oauth.GrantType{oauth.GrantClientCredentials},
+		Propose: w.Propose, View: w.View, Keys: keys, Now: w.now, Grants: []oauth.GrantType{oauth.GrantClientCredentials}, Issuer: signing.Issuer,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	signing := tokens.NewSigningKeys(w.ring)
 	auth, err := clients.NewAuthenticator(clients.AuthenticatorConfig{
 		Propose: w.Propose, View: w.View, Keys: keys, Now: w.now, Issuer: signing.Issuer, TokenPath: "/oauth2/token",
 		ClientCAs: cas.Load,

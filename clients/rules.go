@@ -229,5 +229,5 @@ func Methods() []string {
 
 // AssertionAlgs are the algorithms that client assertions may be signed with.
 func AssertionAlgs() []string {
-	return []string{verify.ES256, verify.ES384, verify.EdDSA, verify.Ed25519, verify.PS256, verify.RS256}
+	return verify.Algs()
 }

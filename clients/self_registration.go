@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/base64"
@@ -22,6 +23,9 @@ const (
 	registrationPrefix = "krr_" // registration access tokens
 
 	defaultMaxSelfRegistered = 1000 // clients of a tenant
+	defaultMaxPerAddress     = 100  // registrations of one address in addressWindow at one node
+	addressWindow            = time.Hour
+	defaultUnused            = 30 * 24 * time.Hour // that a client of open registration is kept unused
 
 	// MaxInitialLife and MaxInitialUses bound an initial access token.
 	MaxInitialLife = 365 * 24 * time.Hour
@@ -57,6 +61,9 @@ func (s *SelfRegistered) Marshal(uri string) ([]byte, error) {
 
 // ErrFull says that no more clients of a tenant may register themselves.
 var ErrFull = errors.New("the tenant has as many clients that registered themselves as it may; delete some, or raise the tenant's registration.max_clients")
+
+// ErrTooMany says that an address has begun as many registrations of a tenant as it may.
+var ErrTooMany = errors.New("too many clients were registered from this address; wait an hour, or raise the tenant's registration.max_per_address")
 
 // errToken is the one answer for every initial access token that is not good: unknown,
 // spent, expired, of another tenant.
@@ -140,9 +147,13 @@ func (r *Registry) Register(ctx context.Context, v *state.View, tenant, initial 
 	}
 	token := m.registrationToken(c)
 	t, _ := v.Tenant(tenant)
-	limit := t.GetSettings().GetRegistration().GetMaxClients()
+	policy := t.GetSettings().GetRegistration()
+	limit := policy.GetMaxClients()
 	if limit == 0 {
 		limit = defaultMaxSelfRegistered
+	}
+	if row == nil { // nobody vouches for it
+		c.UnusedUntil = r.cfg.Now().Unix() + int64(cmp.Or(time.Duration(policy.GetUnusedLifetime())*time.Second, defaultUnused)/time.Second)
 	}
 	result, err := r.cfg.Propose(ctx, &command.RegisterClient{Token: row.GetId(), Hash: hash[:], Client: c, Limit: limit})
 	if err != nil {
@@ -160,10 +171,22 @@ func (r *Registry) Register(ctx context.Context, v *state.View, tenant, initial 
 	return r.ownAnswer(ctx, c, secret, token)
 }
 
-// Admits tells whether an initial access token is good now; Register says it for good.
-func (r *Registry) Admits(v *state.View, tenant, initial string) error {
-	_, _, err := r.admitted(v, tenant, initial)
-	return err
+// Admit tells whether an initial access token is good now, which Register says for good,
+// and counts what an address begins with good ones or none (REG-10). Errors:
+// invalid_token, ErrTooMany.
+func (r *Registry) Admit(v *state.View, tenant, initial, address string) error {
+	if _, _, err := r.admitted(v, tenant, initial); err != nil {
+		return err
+	}
+	t, _ := v.Tenant(tenant)
+	limit := int(t.GetSettings().GetRegistration().GetMaxPerAddress())
+	if limit == 0 {
+		limit = defaultMaxPerAddress
+	}
+	if r.begun.Add(r.cfg.Now(), tenant, address) > limit {
+		return ErrTooMany
+	}
+	return nil
 }
 
 // admitted is initialToken where the tenant does not let everybody in: there is no row
@@ -354,11 +377,13 @@ func selfMembers() []string {
 // selfClient makes the client of what it says of itself and, in an update, of what the
 // operator has said of it, and judges the whole by the tenant's policy (REG-04).
 func (r *Registry) selfClient(ctx context.Context, v *state.View, tenant, id string, old *state.Client, members map[string]json.RawMessage) (*state.Client, error) {
-	if raw, ok := members["software_statement"]; ok {
-		if s, ok := text(raw); !ok || strings.Count(s, ".") != 2 {
-			return nil, oauth.InvalidSoftwareStatement.With("software_statement must be a signed JWT in compact form")
-		}
-		return nil, oauth.UnapprovedSoftwareStatement.With("no issuer of software statements is trusted here; send the metadata as plain members")
+	t, ok := v.Tenant(tenant)
+	if !ok {
+		return nil, errToken
+	}
+	statement, members, err := r.stated(ctx, v, t, old, members)
+	if err != nil {
+		return nil, err
 	}
 	whole := map[string]json.RawMessage{}
 	if old != nil {
@@ -375,10 +400,6 @@ func (r *Registry) selfClient(ctx context.Context, v *state.View, tenant, id str
 		if raw, ok := members[name]; ok && string(raw) != "null" {
 			whole[name] = raw
 		}
-	}
-	t, ok := v.Tenant(tenant)
-	if !ok {
-		return nil, errToken
 	}
 	policy := t.GetSettings().GetRegistration()
 	scopes := append(openIDScopes(), policy.GetScopes()...)
@@ -399,6 +420,7 @@ func (r *Registry) selfClient(ctx context.Context, v *state.View, tenant, id str
 	if err != nil {
 		return nil, err
 	}
+	c.SoftwareStatement = statement
 	if err := judge(v, c, old, policy, scopes); err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func cloneOf[T proto.Message](m T) T { return proto.Clone(m).(T) }
 func (s step) putClient(c *command.PutClient) (command.Result, error) {
 	next := c.GetClient()
 	if next.GetId() == "" || next.GetTenant() == "" || !keyable(next.GetTenant(), next.GetId()) ||
-		len(next.GetSecrets()) > 2 ||
+		len(next.GetSecrets()) > 2 || next.GetUnusedUntil() < 0 || next.GetUnusedUntil() > maxClock/1000 ||
 		!lifetimes(next.GetAccessTokenLifetime(), next.GetUserAccessTokenLifetime(), next.GetRefreshTokenLifetime()) {
 		return reject(command.Invalid)
 	}
@@ -77,6 +77,7 @@ func (s step) putClient(c *command.PutClient) (command.Result, error) {
 	next.Generation, next.UpdatedAt, next.CreatedAt = s.index, s.now, s.now
 	if ok {
 		next.CreatedAt = old.GetCreatedAt()
+		next.UnusedUntil = min(next.GetUnusedUntil(), old.GetUnusedUntil()) // it may have been used since next was decided
 	}
 	next.LongestLifetime = max(old.GetLongestLifetime(), longestLifetime(tenant, next))
 	s.PutClient(next)

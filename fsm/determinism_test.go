@@ -110,15 +110,17 @@ func (d drawn) command() command.Command {
 
 func (d drawn) registration(tenant, id string) command.Command {
 	token, hash := d.pick("initial token", "1", "2"), digest(d.pick("initial token hash", "1", "1", "2"))
-	switch rapid.IntRange(0, 4).Draw(d.T, "registration command") {
+	switch rapid.IntRange(0, 5).Draw(d.T, "registration command") {
 	case 0:
 		return &command.DeleteInitialAccessToken{Tenant: tenant, Id: token}
 	case 1, 2:
 		return &command.PutInitialAccessToken{Token: &state.InitialAccessToken{Tenant: tenant, Id: token, Hash: hash,
 			ExpiresAt: d.end(), UsesLeft: rapid.Uint32Range(0, 2).Draw(d.T, "uses"), Unlimited: d.flag("unlimited")}}
+	case 3:
+		return &command.UseClient{Tenant: tenant, Id: id}
 	default:
 		return &command.RegisterClient{Token: token, Hash: hash, Limit: rapid.Uint64Range(0, 2).Draw(d.T, "limit"),
-			Client: &state.Client{Tenant: tenant, Id: id, SelfRegistered: true, Disabled: d.flag("disabled")}}
+			Client: &state.Client{Tenant: tenant, Id: id, SelfRegistered: true, Disabled: d.flag("disabled"), UnusedUntil: d.end()}}
 	}
 }
 

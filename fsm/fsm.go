@@ -353,6 +353,8 @@ func (s step) run(c command.Command) (command.Result, error) {
 		return s.registerClient(c)
 	case *command.DeleteInitialAccessToken:
 		return s.deleteInitialAccessToken(c)
+	case *command.UseClient:
+		return s.useClient(c)
 	default:
 		return command.Result{}, fmt.Errorf("no rule for kind %d", c.Kind())
 	}

@@ -123,6 +123,12 @@ func goldens() []golden {
 			Tenant: "default", Id: "t1", Hash: digest("initial"), HashKey: 1, ExpiresAt: seconds(600), UsesLeft: 2}}, rem: true},
 		{name: "register_client", after: "bootstrap put_initial_access_token", make: &command.RegisterClient{
 			Token: "t1", Hash: digest("initial"), Client: selfRegistered("own"), Limit: 10}, rem: true},
+		{name: "open_registration", after: "bootstrap", make: &command.PutTenant{Expect: 1, Tenant: &state.Tenant{Id: "default",
+			Settings: &state.TenantSettings{Registration: &state.RegistrationPolicy{Open: true}}}}, rem: true},
+		{name: "register_without_token", after: "bootstrap open_registration", make: &command.RegisterClient{
+			Client: unusedFor("own", 600), Limit: 10}, rem: true},
+		{name: "use_client", after: "bootstrap open_registration register_without_token", make: &command.UseClient{Tenant: "default", Id: "own"}},
+		{name: "expire_unused", after: "bootstrap open_registration register_without_token clock_far", make: &command.Expire{UpTo: t0 + 86_400_000, Limit: 100}},
 		{name: "delete_initial_access_token", after: "bootstrap put_initial_access_token", make: &command.DeleteInitialAccessToken{Tenant: "default", Id: "t1"}, rem: true},
 		{name: "put_trusted_issuer", after: "bootstrap", make: &command.PutTrustedIssuer{Issuer: trusted("https://idp.example", 0)}, rem: true},
 		{name: "change_trusted_issuer", after: "bootstrap put_trusted_issuer", make: &command.PutTrustedIssuer{Issuer: trusted("https://idp.example", 600), Expect: 2}, rem: true},

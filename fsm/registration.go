@@ -84,6 +84,25 @@ func (s step) registerClient(c *command.RegisterClient) (command.Result, error) 
 	return r, nil
 }
 
+// useClient keeps a client that is used for the first time (REG-10). Nothing of its
+// registration changes, and so no generation.
+func (s step) useClient(c *command.UseClient) (command.Result, error) {
+	if !keyable(c.GetTenant(), c.GetId()) {
+		return reject(command.Invalid)
+	}
+	old, ok := s.Client(c.GetTenant(), c.GetId())
+	if !ok {
+		return reject(command.NotFound)
+	}
+	if old.GetUnusedUntil() == 0 {
+		return command.Result{}, nil
+	}
+	used := cloneOf(old)
+	used.UnusedUntil = 0
+	s.PutClient(used)
+	return command.Result{}, nil
+}
+
 // countRegistered keeps the number of the tenant's clients that registered themselves.
 func (s step) countRegistered(tenant string, by int64) {
 	s.PutRegistrations(tenant, &state.Registrations{Clients: uint64(max(0, int64(s.Registrations(tenant))+by))})

@@ -13,6 +13,13 @@ func selfRegistered(id string) *state.Client {
 	return c
 }
 
+// unusedFor is a client that goes after so many seconds unless it is used.
+func unusedFor(id string, secs int64) *state.Client {
+	c := selfRegistered(id)
+	c.UnusedUntil = seconds(secs)
+	return c
+}
+
 func initialToken(uses uint32) *command.PutInitialAccessToken {
 	return &command.PutInitialAccessToken{Token: &state.InitialAccessToken{
 		Tenant: "default", Id: "t1", Hash: digest("initial"), HashKey: 1, ExpiresAt: seconds(600), UsesLeft: uses}}
@@ -133,4 +140,45 @@ func TestOpenRegistrationNeedsNoToken(t *testing.T) {
 	if got := n.View().Registrations("default"); got != 1 {
 		t.Errorf("%d clients are counted, want 1", got)
 	}
+}
+
+// TestREG10AnUnusedClientGoes, and makes room; one that was used, or that the operator has
+// changed, stays.
+func TestREG10AnUnusedClientGoes(t *testing.T) {
+	n := booted(t)
+	n.must(initialToken(10))
+	for _, id := range []string{"unused", "used", "adopted", "changed"} {
+		n.must(&command.RegisterClient{Token: "t1", Hash: digest("initial"), Client: unusedFor(id, 600), Limit: 100})
+	}
+	n.must(&command.UseClient{Tenant: "default", Id: "used"})
+	n.must(&command.UseClient{Tenant: "default", Id: "used"})
+	n.refused(&command.UseClient{Tenant: "default", Id: "nobody"}, command.NotFound)
+	row := func(id string) *state.Client {
+		c, _ := n.View().Client("default", id)
+		return c
+	}
+	stale := unusedFor("used", 600) // as it was read before its use
+	n.must(&command.PutClient{Client: stale, Expect: row("used").GetGeneration()})
+	adopted := cloneOf(row("adopted"))
+	adopted.UnusedUntil = 0
+	n.must(&command.PutClient{Client: adopted, Expect: adopted.GetGeneration()})
+	n.must(&command.PutClient{Client: cloneOf(row("changed")), Expect: row("changed").GetGeneration()}) // by itself
+	n.must(&command.ClockAdvance{To: t0 + 700_000})
+	n.must(&command.Expire{UpTo: t0 + 500_000, Limit: 100})
+	if row("unused") == nil {
+		t.Fatal("it went before its time")
+	}
+	n.must(&command.Expire{UpTo: t0 + 700_000, Limit: 100})
+	for id, stays := range map[string]bool{"unused": false, "changed": false, "used": true, "adopted": true, "app": true} {
+		if (row(id) != nil) != stays {
+			t.Errorf("%s: stays %v, want %v", id, row(id) != nil, stays)
+		}
+	}
+	if got := n.View().Registrations("default"); got != 2 {
+		t.Errorf("%d clients are counted, want 2", got)
+	}
+	n.refused(&command.UseClient{Tenant: "default", Id: "unused"}, command.NotFound)
+	bad := unusedFor("x", 600)
+	bad.UnusedUntil = -1
+	n.refused(&command.PutClient{Client: bad}, command.Invalid)
 }

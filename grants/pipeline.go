@@ -182,6 +182,9 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 
 func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, x *exchange, out *Answer) error {
 	d, now := &x.out, p.cfg.Now().Unix()
+	if err := p.keep(ctx, client); err != nil {
+		return err
+	}
 	if d.Authorization != nil && client.GetUserAccessTokenLifetime() > 0 {
 		d.Lifetime = client.GetUserAccessTokenLifetime()
 	}

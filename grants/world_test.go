@@ -92,7 +92,7 @@ func newWorld(t testing.TB) *world {
 	auth := must(clients.NewAuthenticator(clients.AuthenticatorConfig{
 		Propose: n.Propose, View: n.View, Now: n.Now, Issuer: signing.Issuer, TokenPath: "/oauth2/token", Keys: keys,
 	}))(t)
-	w.registry = must(clients.NewRegistry(clients.RegistryConfig{Propose: n.Propose, View: n.View, Now: n.Now, Keys: keys, Grants: grants.Types()}))(t)
+	w.registry = must(clients.NewRegistry(clients.RegistryConfig{Propose: n.Propose, View: n.View, Now: n.Now, Keys: keys, Grants: grants.Types(), Issuer: signing.Issuer}))(t)
 	w.intro = must(tokens.NewIntrospector(tokens.IntrospectorConfig{Signing: signing, Shared: shared, Now: n.Now, Absent: absent}))(t)
 	w.revoker = must(tokens.NewRevoker(w.intro, n.View, n.Propose))(t)
 	w.proofs = must(tokens.NewProofs(tokens.ProofsConfig{Node: "n1", Shared: shared, Now: n.Now, Ask: func(context.Context, string, string, []byte) ([]byte, error) {

@@ -20,7 +20,8 @@ const clientsPath = "/admin/v1/clients"
 func newClient(c console, dial dialer) *cobra.Command {
 	cmd := group("client", "Register and manage OAuth clients", "  keyraft client list",
 		newClientCreate(c, dial), newClientList(dial), newClientGet(dial), newClientUpdate(c, dial),
-		newClientDelete(c, dial), newClientRotateSecret(dial))
+		newClientDelete(c, dial), newClientRotateSecret(dial),
+		newRegistrationToken(c, dial), newRegistrationPolicy(c, dial))
 	addClientFlags(cmd)
 	return cmd
 }
@@ -62,7 +63,7 @@ func (f *clientFlags) members(cmd *cobra.Command, c console) (map[string]any, er
 			return nil, err
 		}
 		if err := json.Unmarshal(text, &m); err != nil || m == nil {
-			return nil, usagef("%s is not a JSON object; write {\"client_name\": \"orders\"}", f.file)
+			return nil, usagef("%s is not a JSON object; write {\"member\": value}", f.file)
 		}
 	}
 	for _, t := range []struct {
@@ -98,10 +99,16 @@ func (f *clientFlags) members(cmd *cobra.Command, c console) (map[string]any, er
 		}
 		m["jwks"] = json.RawMessage(text)
 	}
-	for _, pair := range f.set {
+	return m, setMembers(m, f.set, "software_version=10")
+}
+
+// setMembers puts members that are written as member=JSON into m; like is one that is
+// right.
+func setMembers(m map[string]any, pairs []string, like string) error {
+	for _, pair := range pairs {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok || name == "" {
-			return nil, usagef("--set %q is not member=JSON; write software_version=10", pair)
+			return usagef("%q is not member=JSON; write %s", pair, like)
 		}
 		if json.Valid([]byte(value)) {
 			m[name] = json.RawMessage(value)
@@ -109,7 +116,7 @@ func (f *clientFlags) members(cmd *cobra.Command, c console) (map[string]any, er
 			m[name] = value // a bare word needs no quotes
 		}
 	}
-	return m, nil
+	return nil
 }
 
 func (f *clientFlags) read(c console, path string) ([]byte, error) {

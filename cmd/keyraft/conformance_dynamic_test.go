@@ -48,7 +48,7 @@ func (p *party) register(status int, change map[string]any) map[string]any {
 // assertion signs a client assertion with kid ("": none) in its header.
 func (p *party) assertion(key *testproof.Key, kid string, change map[string]any) string {
 	p.t.Helper()
-	header := map[string]any{"alg": "ES256"}
+	header := map[string]any{"alg": key.Alg}
 	if kid != "" {
 		header["kid"] = kid
 	}
@@ -134,7 +134,12 @@ func TestConformanceDynamic(t *testing.T) {
 }
 
 func dynamicServer(p *party) {
-	key := testproof.New(p.t)
+	for _, key := range []*testproof.Key{testproof.NewRSA(p.t, "RS256"), testproof.NewRSA(p.t, "PS256"), testproof.New(p.t)} {
+		dynamicServerWith(p, key)
+	}
+}
+
+func dynamicServerWith(p *party, key *testproof.Key) {
 	var set struct {
 		Keys []map[string]any `json:"keys"`
 	}
@@ -142,7 +147,8 @@ func dynamicServer(p *party) {
 		p.t.Fatal(err)
 	}
 	delete(set.Keys[0], "kid")
-	made := p.register(201, map[string]any{"jwks": set})
+	delete(set.Keys[0], "alg") // as keys that a client makes for many uses
+	made := p.register(201, map[string]any{"jwks": set, "token_endpoint_auth_signing_alg": key.Alg})
 	if lacks := missing(made, "client_id", "registration_access_token", "registration_client_uri", "redirect_uris", "grant_types", "response_types", "contacts"); len(lacks) > 0 {
 		p.t.Errorf("the answer lacks %v", lacks)
 	}
@@ -151,7 +157,7 @@ func dynamicServer(p *party) {
 }
 
 func dynamicKeys(p *party) {
-	first, second := testproof.New(p.t), testproof.New(p.t)
+	first, second := testproof.NewRSA(p.t, "RS256"), testproof.NewRSA(p.t, "RS256")
 	p.publish("/jwks", string(first.JWKS(p.t, "one")))
 	p.register(201, map[string]any{"jwks_uri": p.at.URL + "/jwks", "grant_types": []string{"authorization_code", "refresh_token"}})
 	q := p.request("scope", "openid offline_access", "prompt", "consent")
@@ -260,8 +266,9 @@ func dynamicRequestURI(p *party) {
 		p.t.Errorf("no JWT at all: %s", got)
 	}
 
-	key := testproof.New(p.t)
-	p.register(201, map[string]any{"jwks": json.RawMessage(key.JWKS(p.t, "k")), "request_uris": []string{uri}, "request_object_signing_alg": "ES256"})
+	key := testproof.NewRSA(p.t, "PS256")
+	p.register(201, map[string]any{"jwks": json.RawMessage(key.JWKSWithoutAlg(p.t, "k")), "request_uris": []string{uri},
+		"request_object_signing_alg": "PS256", "token_endpoint_auth_signing_alg": "PS256"})
 	outside.Set("client_id", p.id)
 	q = p.request()
 	p.publish(path, unsignedObject(p.t, q))
@@ -270,7 +277,7 @@ func dynamicRequestURI(p *party) {
 	}
 	object := members(q)
 	object["iss"], object["aud"] = p.id, p.node.url
-	p.publish(path, key.Sign(p.t, map[string]any{"alg": "ES256", "kid": "k"}, object))
+	p.publish(path, key.Sign(p.t, map[string]any{"alg": "PS256", "kid": "k"}, object))
 	said, _ = p.answer(p.consented(p.page(outside)))
 	p.post("/oauth2/token", 200, asserted(p.code(said.Get("code")), p.assertion(key, "k", nil)))
 	if p.called(path)[0].Method != http.MethodGet {

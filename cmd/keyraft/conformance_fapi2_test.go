@@ -24,13 +24,13 @@ type fapi struct {
 
 func newFAPI(p *party) *fapi {
 	p.t.Helper()
-	f := &fapi{party: p, key: testproof.New(p.t), bound: testproof.New(p.t)}
+	f := &fapi{party: p, key: testproof.NewRSA(p.t, "PS256"), bound: testproof.New(p.t)}
 	own := *p
 	f.party = &own
 	f.static(map[string]any{
-		"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": "ES256", "jwks": json.RawMessage(f.key.JWKS(p.t, "k")),
+		"token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": "PS256", "jwks": json.RawMessage(f.key.JWKS(p.t, "k")),
 		"require_pushed_authorization_requests": true, "require_pkce": true, "dpop_bound_access_tokens": true, "refresh_token_rotation": false,
-		"id_token_signed_response_alg": "ES256",
+		"id_token_signed_response_alg": "PS256",
 	})
 	return f
 }

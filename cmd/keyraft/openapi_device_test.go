@@ -18,6 +18,8 @@ func (h *holder) waiting() {
 	}
 	begun := post("/oauth2/device_authorization", "scope=openid", 200, "")
 	post("/oauth2/device_authorization", "scope=admin", 400, "invalid_scope")
+	post("/oauth2/device_authorize", "scope=openid", 200, "")
+	post("/oauth2/device_authorize", "scope=admin", 400, "invalid_scope")
 	post("/oauth2/token", "grant_type="+deviceGrant+"&device_code="+begun.text("device_code"), 400, "authorization_pending")
 	post("/oauth2/token", "grant_type="+deviceGrant+"&device_code="+begun.text("device_code"), 400, "slow_down")
 	asked := post("/oauth2/bc-authorize", "scope=openid&login_hint=visitor&binding_message=W4SCT&requested_expiry=60", 200, "")

@@ -26,6 +26,7 @@ import (
 	"github.com/keyraft/keyraft/cluster/ca"
 	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/internal/config"
+	"github.com/keyraft/keyraft/internal/testproof"
 )
 
 // TestOpenAPI holds docs/openapi.yaml against a running server: the routing table and
@@ -445,13 +446,29 @@ func (h *holder) registrations() {
 	h.admin("GET", "initial-access-tokens", nil, 200)
 	h.admin("GET", "registration-policy", nil, 200)
 	h.admin("PUT", "registration-policy", map[string]any{"scopes": []string{"orders read"}}, 400)
-	h.admin("PUT", "registration-policy", map[string]any{"grant_types": []string{"client_credentials"}, "scopes": []string{"orders"}}, 200)
+	keys := json.RawMessage(testproof.New(h.t).JWKS(h.t, "k"))
+	for name, issuers := range map[string][]map[string]any{
+		"no keys": {{"issuer": "https://d.example"}}, "both": {{"issuer": "https://d.example", "jwks": keys, "jwks_uri": "https://d.example/jwks"}},
+		"no issuer": {{"issuer": "", "jwks": keys}}, "twice": {{"issuer": "x", "jwks": keys}, {"issuer": "x", "jwks": keys}}, "HMAC": {{"issuer": "x", "jwks": keys, "alg": "HS256"}},
+		"a secret": {{"issuer": "x", "jwks": map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "AA"}}}}}, "SSR-01": {{"issuer": "x", "jwks_uri": "https://169.254.169.254/"}},
+	} {
+		if got := h.admin("PUT", "registration-policy", map[string]any{"statement_issuers": issuers}, 400); got.text("field") != "statement_issuers" {
+			h.t.Errorf("%s: %s", name, got.body)
+		}
+	}
+	h.admin("PUT", "registration-policy", map[string]any{"unused_lifetime": "yesterday"}, 400)
+	h.admin("PUT", "registration-policy", map[string]any{"grant_types": []string{"client_credentials"}, "scopes": []string{"orders"}, "unused_lifetime": "240h", "max_per_address": 1000,
+		"statement_issuers": []map[string]any{{"issuer": "https://d.example", "jwks": keys, "alg": "ES256", "software_ids": []string{"s1"}}}}, 200)
+	if got := h.admin("GET", "registration-policy", nil, 200); got.json["unused_lifetime"] != 864000.0 || got.json["max_per_address"] != 1000.0 {
+		h.t.Errorf("%s", got.body)
+	}
 	register := func(method, path, token string, body any, status int) *reply {
 		h.t.Helper()
 		return h.do(ask{method: method, path: "/oauth2/register" + path, body: body, auth: "Bearer " + token, status: status})
 	}
 	register("POST", "", "kri_x.y", map[string]any{}, 401)
 	register("POST", "", made.text("token"), map[string]any{"scope": "payments"}, 400)
+	register("POST", "", made.text("token"), map[string]any{"software_statement": "x"}, 400)
 	client := register("POST", "", made.text("token"), map[string]any{"client_name": "Own", "scope": "orders"}, 201)
 	path, token := "/"+client.text("client_id"), client.text("registration_access_token")
 	register("GET", path, token, nil, 200)
@@ -460,6 +477,7 @@ func (h *holder) registrations() {
 	token = register("PUT", path, token, map[string]any{"client_id": client.text("client_id"), "client_name": "Own 2"}, 200).text("registration_access_token")
 	register("DELETE", path, token, nil, 204)
 	register("DELETE", path, token, nil, 401)
+	h.otherWords()
 	h.admin("DELETE", "initial-access-tokens/"+made.text("id"), nil, 204)
 	h.admin("DELETE", "initial-access-tokens/"+made.text("id"), nil, 404)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"encoding/base64"
-	"encoding/json"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -254,15 +253,8 @@ its default. The settings are described in docs/scopes.md and docs/openapi.yaml.
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			members := map[string]any{}
-			for _, pair := range args[1:] {
-				name, value, ok := strings.Cut(pair, "=")
-				if !ok || name == "" {
-					return usagef("%q is not MEMBER=JSON; write narrow_scopes=true", pair)
-				}
-				members[name] = value
-				if json.Valid([]byte(value)) {
-					members[name] = json.RawMessage(value)
-				}
+			if err := setMembers(members, args[1:], "narrow_scopes=true"); err != nil {
+				return err
 			}
 			api, err := dial(cmd)
 			if err != nil {

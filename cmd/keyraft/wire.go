@@ -144,16 +144,17 @@ func (s *server) rooms() (*rooms, error) {
 		return nil, err
 	}
 	r.outbound = outbound.New(outbound.Config{Allow: networks, Loopback: s.cfg.Dev})
+	clientKeys := &verify.RemoteSets{Fetch: r.outbound.Get, Now: time.Now, Failed: func(url string, err error) {
+		s.log.Warn("the keys of a client, or of an issuer of software statements, can't be had; nothing that they sign is believed when the present ones are an hour old", "url", url, "err", err)
+	}}
 	authenticator, err1 := clients.NewAuthenticator(clients.AuthenticatorConfig{
 		Propose: s.propose, View: s.view, Keys: hashes, Now: time.Now, Issuer: r.signing.Issuer, TokenPath: oauthapi.TokenPath,
 		ClientCAs: authorities.get,
-		Remote: &verify.RemoteSets{Fetch: r.outbound.Get, Now: time.Now, Failed: func(url string, err error) {
-			s.log.Warn("the keys of a client can't be had from its jwks_uri; it can't prove who it is when the present ones are an hour old", "url", url, "err", err)
-		}},
+		Remote:    clientKeys,
 	})
 	registry, err2 := clients.NewRegistry(clients.RegistryConfig{
 		Propose: s.propose, View: s.view, Keys: hashes, Now: time.Now, Grants: grants.Types(),
-		OutboundURL: r.outbound.Check, Fetch: r.outbound.Get,
+		OutboundURL: r.outbound.Check, Fetch: r.outbound.Get, Remote: clientKeys, Issuer: r.signing.Issuer,
 	})
 	introspector, err3 := tokens.NewIntrospector(tokens.IntrospectorConfig{
 		Signing: r.signing, Shared: r.shared, Now: time.Now,

@@ -44,7 +44,7 @@ func consume() *Consume {
 func TestEntryRoundTrip(t *testing.T) {
 	t.Parallel()
 	all := every(t)
-	if len(all) != 53 {
+	if len(all) != 54 {
 		t.Fatalf("%d kinds; a new one is added here, in the switch of fsm and to the golden files", len(all))
 	}
 	all = append(all, consume(), &PutClient{Client: &state.Client{Id: "a", Secrets: []*state.SecretHash{{Id: "s"}}}, Expect: 3})

@@ -18,7 +18,7 @@ func Remembered(k Kind) bool {
 	switch k {
 	case KindIssueOpaque, KindConsume, KindRevoke, KindTermStart, KindClockAdvance, KindExpire, KindJoin, KindSetFeatureLevel,
 		KindPutSession, KindEndSession, KindDeleteConsent, KindRedeem, KindRotateRefresh, KindEndGrant, KindRecordAttempt,
-		KindStartDevice, KindDecideDevice, KindPollDevice, KindStartBackchannel, KindDecideBackchannel, KindPollBackchannel:
+		KindStartDevice, KindDecideDevice, KindPollDevice, KindStartBackchannel, KindDecideBackchannel, KindPollBackchannel, KindUseClient:
 		return false
 	}
 	return true

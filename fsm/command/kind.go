@@ -81,6 +81,7 @@ const (
 	KindPutInitialAccessToken    Kind = 65 // level 1
 	KindRegisterClient           Kind = 66 // level 1
 	KindDeleteInitialAccessToken Kind = 67 // level 1
+	KindUseClient                Kind = 68 // level 1
 )
 
 // Level is the highest feature level that this binary understands.
@@ -209,6 +210,8 @@ func New(k Kind, version uint8) (Command, error) {
 		return &RegisterClient{}, nil
 	case KindDeleteInitialAccessToken:
 		return &DeleteInitialAccessToken{}, nil
+	case KindUseClient:
+		return &UseClient{}, nil
 	default:
 		return nil, fmt.Errorf("command kind %d is unknown to this binary (feature level %d): start a newer one", k, Level)
 	}
@@ -274,3 +277,4 @@ func (*DeleteTrustedIssuer) Kind() Kind { return KindDeleteTrustedIssuer }
 func (*PutInitialAccessToken) Kind() Kind    { return KindPutInitialAccessToken }
 func (*RegisterClient) Kind() Kind           { return KindRegisterClient }
 func (*DeleteInitialAccessToken) Kind() Kind { return KindDeleteInitialAccessToken }
+func (*UseClient) Kind() Kind                { return KindUseClient }

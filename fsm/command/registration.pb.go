@@ -192,6 +192,60 @@ func (x *RegisterClient) GetLimit() uint64 {
 	return 0
 }
 
+// UseClient says that a client which registered itself is in use: it stays (see
+// Client.unused_until).
+type UseClient struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UseClient) Reset() {
+	*x = UseClient{}
+	mi := &file_fsm_command_registration_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UseClient) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UseClient) ProtoMessage() {}
+
+func (x *UseClient) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_registration_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UseClient.ProtoReflect.Descriptor instead.
+func (*UseClient) Descriptor() ([]byte, []int) {
+	return file_fsm_command_registration_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *UseClient) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *UseClient) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 var File_fsm_command_registration_proto protoreflect.FileDescriptor
 
 const file_fsm_command_registration_proto_rawDesc = "" +
@@ -206,7 +260,10 @@ const file_fsm_command_registration_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\x120\n" +
 	"\x06client\x18\x03 \x01(\v2\x18.keyraft.state.v1.ClientR\x06client\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\x04R\x05limitB(Z&github.com/keyraft/keyraft/fsm/commandb\x06proto3"
+	"\x05limit\x18\x04 \x01(\x04R\x05limit\"3\n" +
+	"\tUseClient\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02idB(Z&github.com/keyraft/keyraft/fsm/commandb\x06proto3"
 
 var (
 	file_fsm_command_registration_proto_rawDescOnce sync.Once
@@ -220,17 +277,18 @@ func file_fsm_command_registration_proto_rawDescGZIP() []byte {
 	return file_fsm_command_registration_proto_rawDescData
 }
 
-var file_fsm_command_registration_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_fsm_command_registration_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_fsm_command_registration_proto_goTypes = []any{
 	(*PutInitialAccessToken)(nil),    // 0: keyraft.command.v1.PutInitialAccessToken
 	(*DeleteInitialAccessToken)(nil), // 1: keyraft.command.v1.DeleteInitialAccessToken
 	(*RegisterClient)(nil),           // 2: keyraft.command.v1.RegisterClient
-	(*state.InitialAccessToken)(nil), // 3: keyraft.state.v1.InitialAccessToken
-	(*state.Client)(nil),             // 4: keyraft.state.v1.Client
+	(*UseClient)(nil),                // 3: keyraft.command.v1.UseClient
+	(*state.InitialAccessToken)(nil), // 4: keyraft.state.v1.InitialAccessToken
+	(*state.Client)(nil),             // 5: keyraft.state.v1.Client
 }
 var file_fsm_command_registration_proto_depIdxs = []int32{
-	3, // 0: keyraft.command.v1.PutInitialAccessToken.token:type_name -> keyraft.state.v1.InitialAccessToken
-	4, // 1: keyraft.command.v1.RegisterClient.client:type_name -> keyraft.state.v1.Client
+	4, // 0: keyraft.command.v1.PutInitialAccessToken.token:type_name -> keyraft.state.v1.InitialAccessToken
+	5, // 1: keyraft.command.v1.RegisterClient.client:type_name -> keyraft.state.v1.Client
 	2, // [2:2] is the sub-list for method output_type
 	2, // [2:2] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
@@ -249,7 +307,7 @@ func file_fsm_command_registration_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_command_registration_proto_rawDesc), len(file_fsm_command_registration_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

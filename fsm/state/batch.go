@@ -129,9 +129,13 @@ func (b *Batch) PutCluster(c *Cluster) {
 // PutTenant writes one tenant.
 func (b *Batch) PutTenant(t *Tenant) { b.put(storage.Key(tableTenants, t.GetId()), t) }
 
-// PutClient writes one client.
+// PutClient writes one client, and queues the end of one that may go unused.
 func (b *Batch) PutClient(c *Client) {
-	b.set(storage.Key(tableClients, c.GetTenant(), c.GetId()), encode(c), nil)
+	key := storage.Key(tableClients, c.GetTenant(), c.GetId())
+	b.set(key, encode(c), nil)
+	if c.GetUnusedUntil() != 0 {
+		b.queue(c.GetUnusedUntil(), key)
+	}
 }
 
 // DeleteClient removes one client.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 
 	"google.golang.org/protobuf/proto"
 
@@ -74,6 +75,17 @@ func (b *Batch) expireRow(key []byte, now int64) error {
 		b.DeleteSession(m)
 		return nil
 	}
+	if key[0] == tableClients { // its tenant has room for another
+		c := &Client{}
+		if err := proto.Unmarshal(raw, c); err != nil {
+			return fmt.Errorf("row of table %#x: %w: the store is damaged", key[0], err)
+		}
+		b.DeleteClient(c.GetTenant(), c.GetId())
+		if n := b.Registrations(c.GetTenant()); c.GetSelfRegistered() && n > 0 {
+			b.PutRegistrations(c.GetTenant(), &Registrations{Clients: n - 1})
+		}
+		return nil
+	}
 	if key[0] == tableDevices || key[0] == tableBackchannel { // so do those of a request that waits
 		return b.expireWaiting(key, raw)
 	}
@@ -116,6 +128,12 @@ func endOf(table byte, raw []byte) (int64, error) {
 		a := &Attempts{}
 		err = proto.Unmarshal(raw, a)
 		return a.GetExpiresAt(), err
+	case tableClients:
+		c := &Client{}
+		if err = proto.Unmarshal(raw, c); c.GetUnusedUntil() == 0 {
+			return math.MaxInt64, err
+		}
+		return c.GetUnusedUntil(), err
 	case tableInitialAccessTokens:
 		t := &InitialAccessToken{}
 		err = proto.Unmarshal(raw, t)

@@ -229,6 +229,10 @@ type RegistrationPolicy struct {
 	MaxClients                     uint64                 `protobuf:"varint,3,opt,name=max_clients,json=maxClients,proto3" json:"max_clients,omitempty"`                                                                 // 0: the built-in default
 	Open                           bool                   `protobuf:"varint,4,opt,name=open,proto3" json:"open,omitempty"`                                                                                               // without an initial access token; level 1, as the next
 	AssertionAudienceTokenEndpoint bool                   `protobuf:"varint,5,opt,name=assertion_audience_token_endpoint,json=assertionAudienceTokenEndpoint,proto3" json:"assertion_audience_token_endpoint,omitempty"` // their assertions may name the token endpoint
+	MaxPerAddress                  uint32                 `protobuf:"varint,6,opt,name=max_per_address,json=maxPerAddress,proto3" json:"max_per_address,omitempty"`                                                      // registrations of one address in an hour at one node; 0: the built-in default; level 1, as all that follow
+	StatementIssuers               []*StatementIssuer     `protobuf:"bytes,7,rep,name=statement_issuers,json=statementIssuers,proto3" json:"statement_issuers,omitempty"`
+	RequireStatement               bool                   `protobuf:"varint,8,opt,name=require_statement,json=requireStatement,proto3" json:"require_statement,omitempty"` // without a software statement nobody registers
+	UnusedLifetime                 int64                  `protobuf:"varint,9,opt,name=unused_lifetime,json=unusedLifetime,proto3" json:"unused_lifetime,omitempty"`       // seconds that a client of open registration is kept unused; 0: the built-in default
 	unknownFields                  protoimpl.UnknownFields
 	sizeCache                      protoimpl.SizeCache
 }
@@ -298,6 +302,112 @@ func (x *RegistrationPolicy) GetAssertionAudienceTokenEndpoint() bool {
 	return false
 }
 
+func (x *RegistrationPolicy) GetMaxPerAddress() uint32 {
+	if x != nil {
+		return x.MaxPerAddress
+	}
+	return 0
+}
+
+func (x *RegistrationPolicy) GetStatementIssuers() []*StatementIssuer {
+	if x != nil {
+		return x.StatementIssuers
+	}
+	return nil
+}
+
+func (x *RegistrationPolicy) GetRequireStatement() bool {
+	if x != nil {
+		return x.RequireStatement
+	}
+	return false
+}
+
+func (x *RegistrationPolicy) GetUnusedLifetime() int64 {
+	if x != nil {
+		return x.UnusedLifetime
+	}
+	return 0
+}
+
+// StatementIssuer is one whose software statements (RFC 7591 §2.3) a tenant believes.
+// Level 1.
+type StatementIssuer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Issuer        string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Jwks          []byte                 `protobuf:"bytes,2,opt,name=jwks,proto3" json:"jwks,omitempty"`                                  // its keys, or
+	JwksUri       string                 `protobuf:"bytes,3,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`             // where they are fetched from
+	Alg           string                 `protobuf:"bytes,4,opt,name=alg,proto3" json:"alg,omitempty"`                                    // that its statements are signed with; "": that of the key
+	SoftwareIds   []string               `protobuf:"bytes,5,rep,name=software_ids,json=softwareIds,proto3" json:"software_ids,omitempty"` // that it may speak of; empty: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatementIssuer) Reset() {
+	*x = StatementIssuer{}
+	mi := &file_fsm_state_records_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatementIssuer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatementIssuer) ProtoMessage() {}
+
+func (x *StatementIssuer) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_state_records_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatementIssuer.ProtoReflect.Descriptor instead.
+func (*StatementIssuer) Descriptor() ([]byte, []int) {
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *StatementIssuer) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *StatementIssuer) GetJwks() []byte {
+	if x != nil {
+		return x.Jwks
+	}
+	return nil
+}
+
+func (x *StatementIssuer) GetJwksUri() string {
+	if x != nil {
+		return x.JwksUri
+	}
+	return ""
+}
+
+func (x *StatementIssuer) GetAlg() string {
+	if x != nil {
+		return x.Alg
+	}
+	return ""
+}
+
+func (x *StatementIssuer) GetSoftwareIds() []string {
+	if x != nil {
+		return x.SoftwareIds
+	}
+	return nil
+}
+
 type TenantSettings struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	SigningAlg           string                 `protobuf:"bytes,1,opt,name=signing_alg,json=signingAlg,proto3" json:"signing_alg,omitempty"`                                  // "" is ES256
@@ -321,7 +431,7 @@ type TenantSettings struct {
 
 func (x *TenantSettings) Reset() {
 	*x = TenantSettings{}
-	mi := &file_fsm_state_records_proto_msgTypes[3]
+	mi := &file_fsm_state_records_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +443,7 @@ func (x *TenantSettings) String() string {
 func (*TenantSettings) ProtoMessage() {}
 
 func (x *TenantSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[3]
+	mi := &file_fsm_state_records_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +456,7 @@ func (x *TenantSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantSettings.ProtoReflect.Descriptor instead.
 func (*TenantSettings) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{3}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TenantSettings) GetSigningAlg() string {
@@ -466,7 +576,7 @@ type ClaimRule struct {
 
 func (x *ClaimRule) Reset() {
 	*x = ClaimRule{}
-	mi := &file_fsm_state_records_proto_msgTypes[4]
+	mi := &file_fsm_state_records_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +588,7 @@ func (x *ClaimRule) String() string {
 func (*ClaimRule) ProtoMessage() {}
 
 func (x *ClaimRule) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[4]
+	mi := &file_fsm_state_records_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +601,7 @@ func (x *ClaimRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRule.ProtoReflect.Descriptor instead.
 func (*ClaimRule) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{4}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ClaimRule) GetClaim() string {
@@ -525,7 +635,7 @@ type SecretHash struct {
 
 func (x *SecretHash) Reset() {
 	*x = SecretHash{}
-	mi := &file_fsm_state_records_proto_msgTypes[5]
+	mi := &file_fsm_state_records_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -537,7 +647,7 @@ func (x *SecretHash) String() string {
 func (*SecretHash) ProtoMessage() {}
 
 func (x *SecretHash) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[5]
+	mi := &file_fsm_state_records_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -550,7 +660,7 @@ func (x *SecretHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretHash.ProtoReflect.Descriptor instead.
 func (*SecretHash) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{5}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SecretHash) GetId() string {
@@ -683,15 +793,17 @@ type Client struct {
 	ExchangeAudiences                 []string               `protobuf:"bytes,81,rep,name=exchange_audiences,json=exchangeAudiences,proto3" json:"exchange_audiences,omitempty"`              // of its resources, those that it may exchange tokens for
 	ExchangeImpersonation             bool                   `protobuf:"varint,82,opt,name=exchange_impersonation,json=exchangeImpersonation,proto3" json:"exchange_impersonation,omitempty"` // without an actor token nobody is named as actor
 	AccessTokenClaims                 []*ClaimRule           `protobuf:"bytes,90,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
-	JwksUri                           string                 `protobuf:"bytes,91,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`             // where its keys are fetched from; level 1, as the next
-	RequestUris                       []string               `protobuf:"bytes,92,rep,name=request_uris,json=requestUris,proto3" json:"request_uris,omitempty"` // where its request objects may be fetched from
+	JwksUri                           string                 `protobuf:"bytes,91,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`                               // where its keys are fetched from; level 1, as the next
+	RequestUris                       []string               `protobuf:"bytes,92,rep,name=request_uris,json=requestUris,proto3" json:"request_uris,omitempty"`                   // where its request objects may be fetched from
+	SoftwareStatement                 string                 `protobuf:"bytes,93,opt,name=software_statement,json=softwareStatement,proto3" json:"software_statement,omitempty"` // by which it registered (RFC 7591 §2.3); level 1, as the next
+	UnusedUntil                       int64                  `protobuf:"varint,94,opt,name=unused_until,json=unusedUntil,proto3" json:"unused_until,omitempty"`                  // seconds; it goes then unless it was used; 0: it stays
 	unknownFields                     protoimpl.UnknownFields
 	sizeCache                         protoimpl.SizeCache
 }
 
 func (x *Client) Reset() {
 	*x = Client{}
-	mi := &file_fsm_state_records_proto_msgTypes[6]
+	mi := &file_fsm_state_records_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +815,7 @@ func (x *Client) String() string {
 func (*Client) ProtoMessage() {}
 
 func (x *Client) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[6]
+	mi := &file_fsm_state_records_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +828,7 @@ func (x *Client) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Client.ProtoReflect.Descriptor instead.
 func (*Client) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{6}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Client) GetTenant() string {
@@ -1279,6 +1391,20 @@ func (x *Client) GetRequestUris() []string {
 	return nil
 }
 
+func (x *Client) GetSoftwareStatement() string {
+	if x != nil {
+		return x.SoftwareStatement
+	}
+	return ""
+}
+
+func (x *Client) GetUnusedUntil() int64 {
+	if x != nil {
+		return x.UnusedUntil
+	}
+	return 0
+}
+
 // OpaqueToken is what is kept of an opaque access token; its key holds the
 // expiry minute and the keyed hash, never the token. Level 1.
 type OpaqueToken struct {
@@ -1313,7 +1439,7 @@ type OpaqueToken struct {
 
 func (x *OpaqueToken) Reset() {
 	*x = OpaqueToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[7]
+	mi := &file_fsm_state_records_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1451,7 @@ func (x *OpaqueToken) String() string {
 func (*OpaqueToken) ProtoMessage() {}
 
 func (x *OpaqueToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[7]
+	mi := &file_fsm_state_records_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1464,7 @@ func (x *OpaqueToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueToken.ProtoReflect.Descriptor instead.
 func (*OpaqueToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{7}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OpaqueToken) GetTenant() string {
@@ -1529,7 +1655,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fsm_state_records_proto_msgTypes[8]
+	mi := &file_fsm_state_records_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1667,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[8]
+	mi := &file_fsm_state_records_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1680,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{8}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Event) GetSeq() uint64 {
@@ -1647,7 +1773,7 @@ type SigningKey struct {
 
 func (x *SigningKey) Reset() {
 	*x = SigningKey{}
-	mi := &file_fsm_state_records_proto_msgTypes[9]
+	mi := &file_fsm_state_records_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1785,7 @@ func (x *SigningKey) String() string {
 func (*SigningKey) ProtoMessage() {}
 
 func (x *SigningKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[9]
+	mi := &file_fsm_state_records_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1798,7 @@ func (x *SigningKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKey.ProtoReflect.Descriptor instead.
 func (*SigningKey) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{9}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SigningKey) GetTenant() string {
@@ -1768,7 +1894,7 @@ type ClusterKey struct {
 
 func (x *ClusterKey) Reset() {
 	*x = ClusterKey{}
-	mi := &file_fsm_state_records_proto_msgTypes[10]
+	mi := &file_fsm_state_records_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1906,7 @@ func (x *ClusterKey) String() string {
 func (*ClusterKey) ProtoMessage() {}
 
 func (x *ClusterKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[10]
+	mi := &file_fsm_state_records_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1919,7 @@ func (x *ClusterKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterKey.ProtoReflect.Descriptor instead.
 func (*ClusterKey) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{10}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ClusterKey) GetName() string {
@@ -1862,7 +1988,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_fsm_state_records_proto_msgTypes[11]
+	mi := &file_fsm_state_records_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +2000,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[11]
+	mi := &file_fsm_state_records_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2013,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{11}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Node) GetId() string {
@@ -2009,7 +2135,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[12]
+	mi := &file_fsm_state_records_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2147,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[12]
+	mi := &file_fsm_state_records_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2160,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{12}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JoinToken) GetExpiresAt() int64 {
@@ -2087,7 +2213,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_fsm_state_records_proto_msgTypes[13]
+	mi := &file_fsm_state_records_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2225,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[13]
+	mi := &file_fsm_state_records_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2238,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{13}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Gateway) GetId() string {
@@ -2170,7 +2296,7 @@ type AdminToken struct {
 
 func (x *AdminToken) Reset() {
 	*x = AdminToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[14]
+	mi := &file_fsm_state_records_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2182,7 +2308,7 @@ func (x *AdminToken) String() string {
 func (*AdminToken) ProtoMessage() {}
 
 func (x *AdminToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[14]
+	mi := &file_fsm_state_records_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2195,7 +2321,7 @@ func (x *AdminToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminToken.ProtoReflect.Descriptor instead.
 func (*AdminToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{14}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AdminToken) GetId() string {
@@ -2237,7 +2363,7 @@ type Consumed struct {
 
 func (x *Consumed) Reset() {
 	*x = Consumed{}
-	mi := &file_fsm_state_records_proto_msgTypes[15]
+	mi := &file_fsm_state_records_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2375,7 @@ func (x *Consumed) String() string {
 func (*Consumed) ProtoMessage() {}
 
 func (x *Consumed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[15]
+	mi := &file_fsm_state_records_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2388,7 @@ func (x *Consumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consumed.ProtoReflect.Descriptor instead.
 func (*Consumed) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{15}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Consumed) GetExpiresAt() int64 {
@@ -2291,7 +2417,7 @@ type Answered struct {
 
 func (x *Answered) Reset() {
 	*x = Answered{}
-	mi := &file_fsm_state_records_proto_msgTypes[16]
+	mi := &file_fsm_state_records_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2303,7 +2429,7 @@ func (x *Answered) String() string {
 func (*Answered) ProtoMessage() {}
 
 func (x *Answered) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[16]
+	mi := &file_fsm_state_records_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2316,7 +2442,7 @@ func (x *Answered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answered.ProtoReflect.Descriptor instead.
 func (*Answered) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{16}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Answered) GetBody() []byte {
@@ -2369,7 +2495,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"generation\x18\x05 \x01(\x04R\n" +
 	"generation\x12<\n" +
 	"\bsettings\x18\x06 \x01(\v2 .keyraft.state.v1.TenantSettingsR\bsettings\x12)\n" +
-	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\xcd\x01\n" +
+	"\x10longest_lifetime\x18\a \x01(\x03R\x0flongestLifetime\"\x9b\x03\n" +
 	"\x12RegistrationPolicy\x12\x1f\n" +
 	"\vgrant_types\x18\x01 \x03(\tR\n" +
 	"grantTypes\x12\x16\n" +
@@ -2377,7 +2503,17 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\vmax_clients\x18\x03 \x01(\x04R\n" +
 	"maxClients\x12\x12\n" +
 	"\x04open\x18\x04 \x01(\bR\x04open\x12I\n" +
-	"!assertion_audience_token_endpoint\x18\x05 \x01(\bR\x1eassertionAudienceTokenEndpoint\"\xef\x05\n" +
+	"!assertion_audience_token_endpoint\x18\x05 \x01(\bR\x1eassertionAudienceTokenEndpoint\x12&\n" +
+	"\x0fmax_per_address\x18\x06 \x01(\rR\rmaxPerAddress\x12N\n" +
+	"\x11statement_issuers\x18\a \x03(\v2!.keyraft.state.v1.StatementIssuerR\x10statementIssuers\x12+\n" +
+	"\x11require_statement\x18\b \x01(\bR\x10requireStatement\x12'\n" +
+	"\x0funused_lifetime\x18\t \x01(\x03R\x0eunusedLifetime\"\x8d\x01\n" +
+	"\x0fStatementIssuer\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x12\n" +
+	"\x04jwks\x18\x02 \x01(\fR\x04jwks\x12\x19\n" +
+	"\bjwks_uri\x18\x03 \x01(\tR\ajwksUri\x12\x10\n" +
+	"\x03alg\x18\x04 \x01(\tR\x03alg\x12!\n" +
+	"\fsoftware_ids\x18\x05 \x03(\tR\vsoftwareIds\"\xef\x05\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +
 	"signingAlg\x122\n" +
@@ -2412,7 +2548,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1d\n" +
 	"\n" +
 	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x16\n" +
-	"\x06sealed\x18\a \x01(\fR\x06sealed\"\xac\x1a\n" +
+	"\x06sealed\x18\a \x01(\fR\x06sealed\"\xfe\x1a\n" +
 	"\x06Client\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -2507,7 +2643,9 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x16exchange_impersonation\x18R \x01(\bR\x15exchangeImpersonation\x12K\n" +
 	"\x13access_token_claims\x18Z \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaims\x12\x19\n" +
 	"\bjwks_uri\x18[ \x01(\tR\ajwksUri\x12!\n" +
-	"\frequest_uris\x18\\ \x03(\tR\vrequestUrisB\x10\n" +
+	"\frequest_uris\x18\\ \x03(\tR\vrequestUris\x12-\n" +
+	"\x12software_statement\x18] \x01(\tR\x11softwareStatement\x12!\n" +
+	"\funused_until\x18^ \x01(\x03R\vunusedUntilB\x10\n" +
 	"\x0e_refresh_graceB\x13\n" +
 	"\x11_refresh_rotation\"\xd2\x04\n" +
 	"\vOpaqueToken\x12\x16\n" +
@@ -2653,37 +2791,39 @@ func file_fsm_state_records_proto_rawDescGZIP() []byte {
 	return file_fsm_state_records_proto_rawDescData
 }
 
-var file_fsm_state_records_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_fsm_state_records_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_fsm_state_records_proto_goTypes = []any{
 	(*Cluster)(nil),            // 0: keyraft.state.v1.Cluster
 	(*Tenant)(nil),             // 1: keyraft.state.v1.Tenant
 	(*RegistrationPolicy)(nil), // 2: keyraft.state.v1.RegistrationPolicy
-	(*TenantSettings)(nil),     // 3: keyraft.state.v1.TenantSettings
-	(*ClaimRule)(nil),          // 4: keyraft.state.v1.ClaimRule
-	(*SecretHash)(nil),         // 5: keyraft.state.v1.SecretHash
-	(*Client)(nil),             // 6: keyraft.state.v1.Client
-	(*OpaqueToken)(nil),        // 7: keyraft.state.v1.OpaqueToken
-	(*Event)(nil),              // 8: keyraft.state.v1.Event
-	(*SigningKey)(nil),         // 9: keyraft.state.v1.SigningKey
-	(*ClusterKey)(nil),         // 10: keyraft.state.v1.ClusterKey
-	(*Node)(nil),               // 11: keyraft.state.v1.Node
-	(*JoinToken)(nil),          // 12: keyraft.state.v1.JoinToken
-	(*Gateway)(nil),            // 13: keyraft.state.v1.Gateway
-	(*AdminToken)(nil),         // 14: keyraft.state.v1.AdminToken
-	(*Consumed)(nil),           // 15: keyraft.state.v1.Consumed
-	(*Answered)(nil),           // 16: keyraft.state.v1.Answered
+	(*StatementIssuer)(nil),    // 3: keyraft.state.v1.StatementIssuer
+	(*TenantSettings)(nil),     // 4: keyraft.state.v1.TenantSettings
+	(*ClaimRule)(nil),          // 5: keyraft.state.v1.ClaimRule
+	(*SecretHash)(nil),         // 6: keyraft.state.v1.SecretHash
+	(*Client)(nil),             // 7: keyraft.state.v1.Client
+	(*OpaqueToken)(nil),        // 8: keyraft.state.v1.OpaqueToken
+	(*Event)(nil),              // 9: keyraft.state.v1.Event
+	(*SigningKey)(nil),         // 10: keyraft.state.v1.SigningKey
+	(*ClusterKey)(nil),         // 11: keyraft.state.v1.ClusterKey
+	(*Node)(nil),               // 12: keyraft.state.v1.Node
+	(*JoinToken)(nil),          // 13: keyraft.state.v1.JoinToken
+	(*Gateway)(nil),            // 14: keyraft.state.v1.Gateway
+	(*AdminToken)(nil),         // 15: keyraft.state.v1.AdminToken
+	(*Consumed)(nil),           // 16: keyraft.state.v1.Consumed
+	(*Answered)(nil),           // 17: keyraft.state.v1.Answered
 }
 var file_fsm_state_records_proto_depIdxs = []int32{
-	3, // 0: keyraft.state.v1.Tenant.settings:type_name -> keyraft.state.v1.TenantSettings
-	4, // 1: keyraft.state.v1.TenantSettings.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
-	2, // 2: keyraft.state.v1.TenantSettings.registration:type_name -> keyraft.state.v1.RegistrationPolicy
-	5, // 3: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
-	4, // 4: keyraft.state.v1.Client.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	4, // 0: keyraft.state.v1.Tenant.settings:type_name -> keyraft.state.v1.TenantSettings
+	3, // 1: keyraft.state.v1.RegistrationPolicy.statement_issuers:type_name -> keyraft.state.v1.StatementIssuer
+	5, // 2: keyraft.state.v1.TenantSettings.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
+	2, // 3: keyraft.state.v1.TenantSettings.registration:type_name -> keyraft.state.v1.RegistrationPolicy
+	6, // 4: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
+	5, // 5: keyraft.state.v1.Client.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_fsm_state_records_proto_init() }
@@ -2691,15 +2831,15 @@ func file_fsm_state_records_proto_init() {
 	if File_fsm_state_records_proto != nil {
 		return
 	}
-	file_fsm_state_records_proto_msgTypes[3].OneofWrappers = []any{}
-	file_fsm_state_records_proto_msgTypes[6].OneofWrappers = []any{}
+	file_fsm_state_records_proto_msgTypes[4].OneofWrappers = []any{}
+	file_fsm_state_records_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_state_records_proto_rawDesc), len(file_fsm_state_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

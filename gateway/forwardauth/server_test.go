@@ -164,7 +164,7 @@ func TestValidate(t *testing.T) {
 		{"two Authorization headers", []string{bearer("good"), bearer("good")}, 401, "bad_request", "", `error="invalid_request"`},
 		{"two tokens in one", []string{bearer("good, Bearer bad")}, 401, "bad_request", "", ""},
 		{"two API names", []string{bearer("good"), "X-Keyraft-Api: a", "x-keyraft-api: b"}, 401, "bad_request", "", ""},
-		{"a bad proof is answered with the challenge of its scheme", []string{bearer("proof")}, 401, "bad_proof", "", `DPoP realm="keyraft", algs="ES256 ES384 EdDSA Ed25519 PS256 RS256", error="invalid_dpop_proof"`},
+		{"a bad proof is answered with the challenge of its scheme", []string{bearer("proof")}, 401, "bad_proof", "", `DPoP realm="keyraft", algs="ES256 ES384 EdDSA Ed25519 PS256 PS384 PS512 RS256 RS384 RS512", error="invalid_dpop_proof"`},
 		{"two hosts", []string{bearer("good"), "X-Forwarded-Host: a", "X-Forwarded-Host: b"}, 401, "bad_request", "", ""},
 		{"two proofs", []string{bearer("good"), "DPoP: a", "DPoP: b"}, 401, "bad_request", "", ""},
 		{"an underscore twin of the API name", []string{bearer("good"), "X_Keyraft_Api: a"}, 401, "bad_request", "", ""},

@@ -86,6 +86,7 @@ func (e *Engine) openObject(ctx context.Context, v *state.View, client *state.Cl
 		return nil, nil, err
 	}
 	key, ok := set.Lookup(t.Header.KeyID)
+	key = key.For(client.GetRequestObjectAlg())
 	if !ok || client.GetRequestObjectAlg() != "" && client.GetRequestObjectAlg() != key.Alg || t.Verify(key) != nil {
 		return nil, bad.With("the request object is not signed by a key of the client, or not with its request_object_signing_alg"), nil
 	}

@@ -111,30 +111,3 @@ func TestPollsAreBounded(t *testing.T) {
 		t.Errorf("%d are remembered", n)
 	}
 }
-
-// TestWindow: an IPv6 network of 64 bits is one address, addresses beyond what can be
-// remembered are one together, and each window begins anew.
-func TestWindow(t *testing.T) {
-	t.Parallel()
-	w := window{limit: 2, lasts: time.Minute}
-	now := time.Unix(1_700_000_000, 0)
-	for i, tt := range []struct {
-		after   time.Duration
-		address string
-		want    bool
-	}{
-		{0, "2001:db8::1", true}, {0, "2001:db8::2", true}, {0, "2001:db8::3", false}, {0, "2001:db8:0:1::1", true},
-		{0, "192.0.2.1", true}, {59 * time.Second, "192.0.2.1", true}, {59 * time.Second, "192.0.2.1", false}, {time.Minute, "192.0.2.1", true},
-	} {
-		if got := w.admit(now.Add(tt.after), tt.address); got != tt.want {
-			t.Errorf("%d: %s: %v", i, tt.address, got)
-		}
-	}
-	for i := range maxRemembered {
-		w.admit(now.Add(time.Minute), fmt.Sprint("a", i))
-	}
-	w.admit(now.Add(time.Minute), "one of the others")
-	if !w.full(now.Add(time.Minute), "yet another") || len(w.counts) > maxRemembered+1 {
-		t.Errorf("%d addresses are counted", len(w.counts))
-	}
-}

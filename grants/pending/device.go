@@ -19,7 +19,7 @@ const maxDraws = 8
 // that the device polls with. It fills in user code, end and interval. Errors: slow_down
 // (429) for an address that asks without end, invalid_client.
 func (r *Requests) StartDevice(ctx context.Context, v *state.View, d *state.DeviceRequest) (string, error) {
-	if !r.starts.admit(r.cfg.Now(), d.GetAddress()) {
+	if r.starts.Add(r.cfg.Now(), "", d.GetAddress()) > maxStarts {
 		return "", tooManyStarts()
 	}
 	code, hash, err := r.newSecret(v, deviceCodePrefix)
@@ -66,7 +66,7 @@ func (r *Requests) PollDevice(ctx context.Context, d *state.DeviceRequest, hash 
 // tenant, within ten minutes, over all nodes but for the address (TOK-41). code is
 // canonical. Errors: ErrUnknown, ErrTooMany.
 func (r *Requests) DeviceByUserCode(ctx context.Context, tenant, code, user, address string) (*state.DeviceRequest, []byte, error) {
-	if r.wrong.full(r.cfg.Now(), address) {
+	if r.wrong.Count(r.cfg.Now(), "", address) >= maxWrong {
 		return nil, nil, ErrTooMany
 	}
 	if err := r.mayLook(ctx, tenant, user); err != nil {
@@ -85,7 +85,7 @@ func (r *Requests) DeviceByUserCode(ctx context.Context, tenant, code, user, add
 		return nil, nil, err
 	}
 	if err != nil || r.Overdue(v, d.GetExpiresAt(), d.GetEpoch()) {
-		r.wrong.admit(r.cfg.Now(), address)
+		r.wrong.Add(r.cfg.Now(), "", address)
 		if err := r.attempt(ctx, tenant, everybody, maxWrongOfTenant); err != nil {
 			return nil, nil, err
 		}

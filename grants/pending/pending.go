@@ -28,6 +28,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
+	"github.com/keyraft/keyraft/internal/window"
 	"github.com/keyraft/keyraft/tokens"
 )
 
@@ -67,8 +68,8 @@ type Config struct {
 type Requests struct {
 	cfg    Config
 	polls  polls
-	starts window // requests that an address has made
-	wrong  window // user codes that an address has tried in vain
+	starts window.Window // requests that an address has made
+	wrong  window.Window // user codes that an address has tried in vain
 }
 
 // New checks its configuration.
@@ -78,8 +79,8 @@ func New(cfg Config) (*Requests, error) {
 	}
 	return &Requests{
 		cfg:    cfg,
-		starts: window{limit: maxStarts, lasts: time.Minute},
-		wrong:  window{limit: maxWrong, lasts: attemptWindow},
+		starts: window.Window{Lasts: time.Minute},
+		wrong:  window.Window{Lasts: attemptWindow},
 	}, nil
 }
 

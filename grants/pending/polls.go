@@ -3,7 +3,6 @@ package pending
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -11,7 +10,7 @@ import (
 	"github.com/keyraft/keyraft/internal/oauth"
 )
 
-// maxRemembered bounds what a node remembers of polls and of addresses, in entries.
+// maxRemembered bounds what a node remembers of polls, in entries.
 const maxRemembered = 1 << 16
 
 // maxInterval is the interval that the state lengthens no further, in seconds: a quick
@@ -94,48 +93,4 @@ func slowDown() error {
 // Expired is what the client of a request is told whose time is over.
 func Expired() error {
 	return oauth.ExpiredToken.With("the user did not decide in time; begin again")
-}
-
-// window counts what addresses do within a time. One that is full stays so to its end.
-type window struct {
-	limit int
-	lasts time.Duration
-
-	mu     sync.Mutex
-	ends   time.Time
-	counts map[string]int
-}
-
-// admit counts one, and tells whether it is within the limit.
-func (w *window) admit(now time.Time, address string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	key := w.key(now, address)
-	w.counts[key]++
-	return w.counts[key] <= w.limit
-}
-
-// full tells whether the next one would be beyond the limit.
-func (w *window) full(now time.Time, address string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.counts[w.key(now, address)] >= w.limit
-}
-
-// key is what an address is counted under, in a window that has begun: an IPv6 network of
-// 64 bits is one (RFC 6177: a site has at least that). Where too many are counted already
-// the others share one.
-func (w *window) key(now time.Time, address string) string {
-	if w.counts == nil || !now.Before(w.ends) {
-		w.ends, w.counts = now.Add(w.lasts), make(map[string]int)
-	}
-	if a, err := netip.ParseAddr(address); err == nil && a.Is6() && !a.Is4In6() {
-		if p, err := a.WithZone("").Prefix(64); err == nil {
-			address = p.String()
-		}
-	}
-	if _, there := w.counts[address]; !there && len(w.counts) >= maxRemembered {
-		return ""
-	}
-	return address
 }

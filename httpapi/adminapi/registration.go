@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/httpapi"
@@ -106,10 +107,19 @@ type registrationPolicy struct {
 	GrantTypes []string `json:"grant_types"` // empty: authorization_code and refresh_token
 	Scopes     []string `json:"scopes"`      // besides those of OpenID Connect
 	MaxClients uint64   `json:"max_clients"` // 0: 1000
+	// MaxPerAddress is how many one address may register in an hour at one node; 0: 100.
+	MaxPerAddress uint32 `json:"max_per_address"`
+	// UnusedLifetime is how long a client that registered without a token is kept while it
+	// gets no token itself; 0: 30 days.
+	UnusedLifetime clients.Seconds `json:"unused_lifetime"`
 	// Open lets anybody register, without an initial access token.
 	Open bool `json:"open"`
 	// AudienceIsEndpoint lets the clients' assertions name the token endpoint as audience.
 	AudienceIsEndpoint bool `json:"assertion_audience_token_endpoint"`
+	// StatementIssuers are those whose software statements are believed, and
+	// RequireStatement lets nobody register without one.
+	StatementIssuers []clients.StatementIssuer `json:"statement_issuers"`
+	RequireStatement bool                      `json:"require_software_statement"`
 }
 
 // maxPolicyItems bounds the lists of a policy.
@@ -118,8 +128,9 @@ const maxPolicyItems = 256
 func policyOf(t *state.Tenant) registrationPolicy {
 	p := t.GetSettings().GetRegistration()
 	return registrationPolicy{
-		GrantTypes: append([]string{}, p.GetGrantTypes()...), Scopes: append([]string{}, p.GetScopes()...), MaxClients: p.GetMaxClients(),
+		GrantTypes: append([]string{}, p.GetGrantTypes()...), Scopes: append([]string{}, p.GetScopes()...), MaxClients: p.GetMaxClients(), MaxPerAddress: p.GetMaxPerAddress(), UnusedLifetime: clients.Seconds(p.GetUnusedLifetime()),
 		Open: p.GetOpen(), AudienceIsEndpoint: p.GetAssertionAudienceTokenEndpoint(),
+		StatementIssuers: clients.StatementIssuersOf(p), RequireStatement: p.GetRequireStatement(),
 	}
 }
 
@@ -150,6 +161,10 @@ func (a *api) putRegistrationPolicy(r *request) error {
 	if err := in.check(); err != nil {
 		return err
 	}
+	issuers, err := a.Clients.StatementIssuers(in.StatementIssuers)
+	if err != nil {
+		return err
+	}
 	for race := 1; ; race++ {
 		old, err := r.tenantRow()
 		if err != nil {
@@ -160,7 +175,8 @@ func (a *api) putRegistrationPolicy(r *request) error {
 			next.Settings = &state.TenantSettings{}
 		}
 		policy := &state.RegistrationPolicy{
-			GrantTypes: in.GrantTypes, Scopes: in.Scopes, MaxClients: in.MaxClients, Open: in.Open, AssertionAudienceTokenEndpoint: in.AudienceIsEndpoint,
+			GrantTypes: in.GrantTypes, Scopes: in.Scopes, MaxClients: in.MaxClients, MaxPerAddress: in.MaxPerAddress, UnusedLifetime: int64(in.UnusedLifetime), Open: in.Open, AssertionAudienceTokenEndpoint: in.AudienceIsEndpoint,
+			StatementIssuers: issuers, RequireStatement: in.RequireStatement,
 		}
 		next.Settings.Registration = policy
 		result, err := a.Propose(r.ctx, &command.PutTenant{Tenant: next, Expect: old.GetGeneration()})
@@ -182,6 +198,9 @@ func (a *api) putRegistrationPolicy(r *request) error {
 func (p *registrationPolicy) check() error {
 	if len(p.GrantTypes) > maxPolicyItems || slices.Contains(p.GrantTypes, "") {
 		return invalid("grant_types", "at most 256 names, none empty")
+	}
+	if p.UnusedLifetime < 0 || p.UnusedLifetime > maxSeconds {
+		return invalid("unused_lifetime", durationForm)
 	}
 	if len(p.Scopes) > maxPolicyItems {
 		return invalid("scopes", "at most 256")

@@ -171,7 +171,7 @@ func (w *world) serve() {
 		w.t.Fatal(err)
 	}
 	registry, err := clients.NewRegistry(clients.RegistryConfig{
-		Propose: w.Propose, View: w.View, Now: time.Now, Grants: []oauth.GrantType{oauth.GrantClientCredentials},
+		Propose: w.Propose, View: w.View, Now: time.Now, Grants: []oauth.GrantType{oauth.GrantClientCredentials}, Issuer: signing.Issuer,
 		Keys: clients.Keys{
 			Newest:  func(v *state.View) (*seal.Key, uint32, error) { return shared.Newest(v, tokens.KeyHash) },
 			Version: func(v *state.View, n uint32) (*seal.Key, error) { return shared.Version(v, tokens.KeyHash, n) },

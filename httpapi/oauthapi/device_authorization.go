@@ -39,6 +39,7 @@ func (h *waiting) routes() []httpapi.Route {
 	return []httpapi.Route{
 		// Linearizable: the client is looked at as it is, for the row is to be its own.
 		{Method: "POST", Path: DeviceAuthorizationPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: h.device},
+		{Method: "POST", Path: wso2DevicePath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: h.device},
 		{Method: "POST", Path: BackchannelPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: h.backchannel},
 	}
 }

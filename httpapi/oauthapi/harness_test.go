@@ -32,6 +32,7 @@ import (
 	"github.com/keyraft/keyraft/internal/testnode"
 	"github.com/keyraft/keyraft/storage"
 	"github.com/keyraft/keyraft/tokens"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 func TestMain(m *testing.M) { testnode.Main(m) }
@@ -69,7 +70,19 @@ func build(t testing.TB, w *world) *node {
 		},
 	}
 	var errs [10]error
-	n.registry, errs[0] = clients.NewRegistry(clients.RegistryConfig{Propose: w.Propose, Keys: hash, Now: w.now,
+	n.registry, errs[0] = clients.NewRegistry(clients.RegistryConfig{Propose: w.Propose, Keys: hash, Now: w.now, Issuer: n.keys.Issuer,
+		Remote: &verify.RemoteSets{Now: w.now, Fetch: func(_ context.Context, url string, _ int64) ([]byte, error) {
+			if set, ok := w.published.Load(url); ok {
+				return set.([]byte), nil
+			}
+			return nil, errors.New("nobody answers")
+		}},
+		OutboundURL: func(url string) error {
+			if !strings.HasPrefix(url, "https://") {
+				return errors.New("an https URL is needed")
+			}
+			return nil
+		},
 		Grants: append(grants.Types(), oauth.GrantAuthorizationCode, oauth.GrantRefreshToken),
 		// Where a command was proposed it is applied: a view after it is never behind.
 		View: func(context.Context, state.Freshness) (*state.View, error) { return w.view(), nil },

@@ -90,7 +90,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	signed := &signedIntrospection{d.Keys, d.Minter, d.Now}
 	var routes []httpapi.Route
 	if d.Registry != nil {
-		routes = (&register{d.Registry, d.Keys, d.View}).routes()
+		routes = registrations(d.Registry, d.Keys, d.View)
 	}
 	routes = append(routes, (&waiting{d.Pipeline}).routes()...)
 	return append(routes, []httpapi.Route{
@@ -104,6 +104,8 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		{Method: "POST", Path: UserinfoPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: info.serve},
 		{Method: "GET", Path: JWKSPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.jwks},
 		{Method: "GET", Path: OpenIDPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.metadata},
+		{Method: "GET", Path: wso2TokenOpenIDPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.metadata},
+		{Method: "GET", Path: wso2OpenIDPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.metadata},
 		// RFC 8414 §3.1 puts the well-known part before the issuer's path; clients of
 		// other servers look behind it.
 		{Method: "GET", Path: MetadataPath, Also: []string{MetadataPath + "/t/{tenant}"}, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.metadata},

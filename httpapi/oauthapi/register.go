@@ -26,28 +26,56 @@ type register struct {
 	registry *clients.Registry
 	keys     *tokens.SigningKeys
 	view     func(ctx context.Context, f state.Freshness) (*state.View, error)
+	dialect
 }
 
+// dialect is how those who register say what they say.
+type dialect struct {
+	path string
+	// token is what admits the request.
+	token func(c *fasthttp.RequestCtx) (string, error)
+	// in makes members those of RFC 7591; id is the client's that an update is of, else "".
+	in func(members map[string]json.RawMessage, id string) error
+	// out is the answer; uri is where the registration is managed.
+	out func(r *clients.SelfRegistered, uri string) ([]byte, error)
+}
+
+// rfc7591 is the one that needs no words of another.
+func rfc7591() dialect {
+	return dialect{RegisterPath, bearerOf, func(map[string]json.RawMessage, string) error { return nil }, (*clients.SelfRegistered).Marshal}
+}
+
+// registrations are the routes of every dialect.
+func registrations(r *clients.Registry, keys *tokens.SigningKeys, view func(ctx context.Context, f state.Freshness) (*state.View, error)) []httpapi.Route {
+	own := (&register{r, keys, view, rfc7591()}).routes()
+	dcr := (&register{r, keys, view, wso2DCR()}).routes()
+	return append(append(own, dcr...), (&register{r, keys, view, wso2Registration()}).routes()[:1]...)
+}
+
+// routes begin with the one that makes a client.
 func (h *register) routes() []httpapi.Route {
-	own := RegisterPath + "/{client_id}"
+	own := h.path + "/{client_id}"
 	route := func(method, path string, serve func(*fasthttp.RequestCtx, *state.View) error) httpapi.Route {
 		return httpapi.Route{Method: method, Path: path, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: serve}
 	}
 	return []httpapi.Route{
-		route("POST", RegisterPath, h.create), route("GET", own, h.read), route("PUT", own, h.update), route("DELETE", own, h.remove),
+		route("POST", h.path, h.create), route("GET", own, h.read), route("PUT", own, h.update), route("DELETE", own, h.remove),
 	}
 }
 
 func (h *register) create(c *fasthttp.RequestCtx, v *state.View) error {
-	token, err := bearerOf(c)
-	open := len(c.Request.Header.Peek(fasthttp.HeaderAuthorization)) == 0 && h.registry.Admits(v, httpapi.Tenant(c), "") == nil
-	if err != nil && !open {
-		return err
+	token := ""
+	if len(c.Request.Header.Peek(fasthttp.HeaderAuthorization)) > 0 {
+		var err error
+		if token, err = h.token(c); err != nil {
+			return err
+		}
 	}
-	if err := h.registry.Admits(v, httpapi.Tenant(c), token); err != nil { // before what a stranger sent is read
+	// Before what a stranger sent is read.
+	if err := h.registry.Admit(v, httpapi.Tenant(c), token, c.RemoteIP().String()); err != nil {
 		return registrationError(err)
 	}
-	members, err := metadataOf(c)
+	members, err := h.metadata(c, httpapi.Param(c, "client_id"))
 	if err != nil {
 		return err
 	}
@@ -59,7 +87,7 @@ func (h *register) create(c *fasthttp.RequestCtx, v *state.View) error {
 }
 
 func (h *register) read(c *fasthttp.RequestCtx, v *state.View) error {
-	token, err := bearerOf(c)
+	token, err := h.token(c)
 	if err != nil {
 		return err
 	}
@@ -74,14 +102,14 @@ func (h *register) read(c *fasthttp.RequestCtx, v *state.View) error {
 const maxRaces = 3
 
 func (h *register) update(c *fasthttp.RequestCtx, v *state.View) error {
-	token, err := bearerOf(c)
+	token, err := h.token(c)
 	if err != nil {
 		return err
 	}
 	if _, err := h.registry.Own(v, httpapi.Tenant(c), httpapi.Param(c, "client_id"), token); err != nil {
 		return registrationError(err)
 	}
-	members, err := metadataOf(c)
+	members, err := h.metadata(c, httpapi.Param(c, "client_id"))
 	if err != nil {
 		return err
 	}
@@ -97,7 +125,7 @@ func (h *register) update(c *fasthttp.RequestCtx, v *state.View) error {
 }
 
 func (h *register) remove(c *fasthttp.RequestCtx, v *state.View) error {
-	token, err := bearerOf(c)
+	token, err := h.token(c)
 	if err != nil {
 		return err
 	}
@@ -128,7 +156,7 @@ func (h *register) answer(c *fasthttp.RequestCtx, v *state.View, status int, r *
 	if err != nil {
 		return err
 	}
-	body, err := r.Marshal(issuer + RegisterPath + "/" + r.ClientID)
+	body, err := h.out(r, issuer+RegisterPath+"/"+r.ClientID)
 	if err != nil {
 		return err
 	}
@@ -148,13 +176,13 @@ func bearerOf(c *fasthttp.RequestCtx) (string, error) {
 	return strings.Trim(string(header[len("Bearer "):]), " "), nil
 }
 
-// metadataOf reads the members; which of them are known is for the registry to say.
-func metadataOf(c *fasthttp.RequestCtx) (map[string]json.RawMessage, error) {
+// metadata reads the members; which of them are known is for the registry to say.
+func (h *register) metadata(c *fasthttp.RequestCtx, id string) (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	if err := httpapi.DecodeJSON(c, &members); err != nil {
 		return nil, oauth.InvalidClientMetadata.With("the body must be one JSON object of client metadata, sent as application/json, with no member twice")
 	}
-	return members, nil
+	return members, h.in(members, id)
 }
 
 // registrationError makes the answer of RFC 7591 §3.2.2 of what the registry says.
@@ -169,6 +197,8 @@ func registrationError(err error) error {
 		return code.With(field.Error())
 	case errors.Is(err, clients.ErrFull):
 		return oauth.TemporarilyUnavailable.With(clients.ErrFull.Error()).WithStatus(fasthttp.StatusTooManyRequests).WithRetryAfter(60)
+	case errors.Is(err, clients.ErrTooMany):
+		return oauth.TemporarilyUnavailable.With(clients.ErrTooMany.Error()).WithStatus(fasthttp.StatusTooManyRequests).WithRetryAfter(3600)
 	}
 	return err
 }

@@ -43,7 +43,7 @@ func (t *token) serve(c *fasthttp.RequestCtx, v *state.View) error {
 	}
 	w.req = grants.Request{
 		Credentials: credentials(c, &w.form),
-		GrantType:   w.form.Get("grant_type"),
+		GrantType:   grantTypeOf(w.form.Get("grant_type")),
 		Scope:       w.form.Get("scope"),
 		Form:        &w.form,
 		Proof:       httpapi.DPoP(c),

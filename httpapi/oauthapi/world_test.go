@@ -26,6 +26,8 @@ type world struct {
 	mu      sync.Mutex
 	propose func(c command.Command) error // when set, may refuse a proposal
 
+	published sync.Map // URL → []byte: what is there to be fetched
+
 	ids   int
 	nodes map[string]*tokens.Proofs // those that are up, by id
 

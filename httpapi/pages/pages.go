@@ -35,12 +35,14 @@ import (
 const (
 	AuthorizePath = "/oauth2/authorize"
 	LogoutPath    = "/oauth2/logout"
-	loginPath     = "/login"
-	consentPath   = "/consent"
-	passkeyPath   = "/passkey"
-	factorPath    = "/factor"
-	setupPath     = "/factor/setup"
-	assetsPath    = "/assets/{name}"
+	// wso2LogoutPath is where clients that are set up for WSO2's server send users.
+	wso2LogoutPath = "/oidc/logout"
+	loginPath      = "/login"
+	consentPath    = "/consent"
+	passkeyPath    = "/passkey"
+	factorPath     = "/factor"
+	setupPath      = "/factor/setup"
+	assetsPath     = "/assets/{name}"
 )
 
 // Deps are the rooms that decide. All are needed.
@@ -82,6 +84,8 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		route("POST", consentPath, state.Linearizable, p.consent),
 		route("GET", LogoutPath, state.Linearizable, p.logout),
 		route("POST", LogoutPath, state.Linearizable, p.logout),
+		route("GET", wso2LogoutPath, state.Linearizable, p.logout),
+		route("POST", wso2LogoutPath, state.Linearizable, p.logout),
 		route("GET", pending.DevicePath, state.Local, p.deviceForm),
 		route("GET", "/oauth2"+pending.DevicePath, state.Local, p.deviceForm),
 		route("POST", pending.DevicePath, state.Linearizable, p.device),
@@ -161,7 +165,7 @@ func (x *visit) route() string {
 // entrance tells the endpoints to which clients send users by their own forms (OpenID
 // Connect Core §3.1.2.1, RP-Initiated Logout §2).
 func (x *visit) entrance() bool {
-	return x.route() == AuthorizePath || x.route() == LogoutPath
+	return x.route() == AuthorizePath || x.route() == LogoutPath || x.route() == wso2LogoutPath
 }
 
 // redirect sends the browser on by GET (AUT-18).

@@ -21,7 +21,7 @@ const (
 )
 
 // ProofAlgs are the algorithms that proofs may be signed with.
-func ProofAlgs() []string { return []string{ES256, ES384, EdDSA, Ed25519, PS256, RS256} }
+func ProofAlgs() []string { return Algs() }
 
 // Proof is a DPoP proof whose signature is that of the key in it (RFC 9449 §4.2). What
 // it was made for is for Check to say. Strings share the proof's memory.

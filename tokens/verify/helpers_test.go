@@ -38,10 +38,11 @@ var signers = sync.OnceValue(func() map[string]crypto.Signer {
 	}
 	return map[string]crypto.Signer{
 		verify.ES256: p256, verify.ES384: p384, verify.EdDSA: ed, verify.Ed25519: ed, verify.RS256: rsaKey, verify.PS256: rsaKey,
+		verify.RS384: rsaKey, verify.RS512: rsaKey, verify.PS384: rsaKey, verify.PS512: rsaKey,
 	}
 })
 
-var algs = []string{verify.ES256, verify.ES384, verify.EdDSA, verify.Ed25519, verify.RS256, verify.PS256}
+var algs = verify.Algs()
 
 func key(alg string) verify.Key {
 	return verify.Key{ID: "k1", Alg: alg, Public: signers()[alg].Public()}
@@ -64,8 +65,15 @@ func signature(t testing.TB, alg, signed string) []byte {
 		digest = wide[:]
 	case verify.EdDSA, verify.Ed25519:
 		digest, opts = []byte(signed), crypto.Hash(0)
-	case verify.PS256:
-		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+	case verify.RS384, verify.PS384:
+		wide := sha512.Sum384([]byte(signed))
+		digest, opts = wide[:], crypto.SHA384
+	case verify.RS512, verify.PS512:
+		wide := sha512.Sum512([]byte(signed))
+		digest, opts = wide[:], crypto.SHA512
+	}
+	if alg[0] == 'P' {
+		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: opts.HashFunc()}
 	}
 	if k, ok := signers()[alg].(*ecdsa.PrivateKey); ok {
 		r, s, err := ecdsa.Sign(rand.Reader, k, digest)

@@ -29,7 +29,8 @@ type jwk struct {
 // another kty, crv or alg) are left out. The whole set is refused when it is not
 // strict JSON, too large, publishes a private or symmetric key, has a kid twice or
 // holds an unsound key of ours; so is a set without any usable key. An EC or OKP
-// key without alg gets its curve's, an RSA key RS256. Errors wrap ErrKey.
+// key without alg gets its curve's, an RSA key RS256, until Key.For says another. Errors
+// wrap ErrKey.
 func ParseJWKS(data []byte) ([]Key, error) {
 	if len(data) > maxJWKS {
 		return nil, fmt.Errorf("%w: the key set is larger than %d bytes", ErrKey, maxJWKS)
@@ -270,7 +271,8 @@ func MarshalJWK(k Key, use string) ([]byte, error) {
 	return appendJWK(nil, k, use), nil
 }
 
-// AppendJWKS appends a JWK set of signing keys to dst. A key that Check refuses
+// AppendJWKS appends a JWK set of signing keys to dst, those that name no algorithm
+// without one. A key that Check refuses
 // cannot verify anything and is left out; NewKeySet tells of it.
 func AppendJWKS(dst []byte, keys []Key) []byte {
 	dst = append(dst, `{"keys":[`...)
@@ -309,7 +311,9 @@ func appendJWK(dst []byte, k Key, use string) []byte {
 		dst = appendMember(dst, "n", base64.RawURLEncoding.EncodeToString(pub.N.Bytes()))
 		dst = appendMember(dst, "e", base64.RawURLEncoding.EncodeToString(big.NewInt(int64(pub.E)).Bytes()))
 	}
-	dst = appendMember(dst, "alg", k.Alg)
+	if !k.unnamed {
+		dst = appendMember(dst, "alg", k.Alg)
+	}
 	if k.ID != "" {
 		dst = appendMember(dst, "kid", k.ID)
 	}

@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -271,4 +273,36 @@ func FuzzParseJWKS(f *testing.F) {
 			t.Fatalf("%+v comes back as %+v, %v", keys, again, err)
 		}
 	})
+}
+
+// TestAKeyWithoutAlgIsForWhatIsRegistered is JWT-03 where a key names no algorithm: it is
+// for the one that its owner has registered for this use, of RSA for RS256 without, and
+// never for what a token says of itself. A key that names one stays with it.
+func TestAKeyWithoutAlgIsForWhatIsRegistered(t *testing.T) {
+	t.Parallel()
+	all := []string{verify.RS256, verify.RS384, verify.RS512, verify.PS256, verify.PS384, verify.PS512}
+	for _, named := range append([]string{""}, all...) {
+		keys, err := verify.ParseJWKS(set(jwkOf(t, verify.RS256, map[string]any{"alg": named})))
+		if err != nil || len(keys) != 1 {
+			t.Fatal(err)
+		}
+		again, err := verify.ParseJWKS(verify.AppendJWKS(nil, keys)) // as it is stored
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, registered := range append([]string{"", verify.ES256, verify.EdDSA, "none", "HS256"}, all...) {
+			want := cmp.Or(named, verify.RS256)
+			if named == "" && slices.Contains(all, registered) {
+				want = registered
+			}
+			for _, signedAs := range all {
+				for _, k := range []verify.Key{keys[0], again[0]} {
+					_, err := accept(good(t, signedAs), k.For(registered))
+					if ok := signedAs == want; ok != (err == nil) {
+						t.Errorf("alg of the key %q, registered %q, signed as %s: %v", named, registered, signedAs, err)
+					}
+				}
+			}
+		}
+	}
 }

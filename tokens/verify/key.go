@@ -17,7 +17,11 @@ const (
 	ES256   = "ES256"
 	ES384   = "ES384"
 	RS256   = "RS256"
+	RS384   = "RS384"
+	RS512   = "RS512"
 	PS256   = "PS256"
+	PS384   = "PS384"
+	PS512   = "PS512"
 	EdDSA   = "EdDSA"
 	Ed25519 = "Ed25519" // the fully specified name; a key that is registered for one is not taken for the other
 )
@@ -29,7 +33,12 @@ var ErrKey = errors.New("the key is not usable")
 var ErrNoKey = errors.New("the set holds no key that verifies " + algNames)
 
 // algNames are the algorithms, in the words of errors.
-const algNames = "ES256, ES384, EdDSA, Ed25519, PS256 or RS256"
+const algNames = "ES256, ES384, EdDSA, Ed25519, PS256, PS384, PS512, RS256, RS384 or RS512"
+
+// Algs are the algorithms whose signatures are verified, best first.
+func Algs() []string {
+	return []string{ES256, ES384, EdDSA, Ed25519, PS256, PS384, PS512, RS256, RS384, RS512}
+}
 
 const (
 	minRSABits = 2048
@@ -55,10 +64,29 @@ func (k Key) takes(alg string) bool {
 
 func knownAlg(alg string) bool {
 	switch alg {
-	case ES256, ES384, RS256, PS256, EdDSA, Ed25519:
+	case ES256, ES384, EdDSA, Ed25519:
+		return true
+	}
+	return ofRSA(alg)
+}
+
+// ofRSA tells the algorithms of RSA keys.
+func ofRSA(alg string) bool {
+	switch alg {
+	case RS256, RS384, RS512, PS256, PS384, PS512:
 		return true
 	}
 	return false
+}
+
+// For is the key for the one algorithm that its owner has registered for a use of it: a
+// key that names none is of that one, where it fits. "" says nothing. So it is never the
+// token that chooses (RFC 8725 §3.1).
+func (k Key) For(alg string) Key {
+	if named := (Key{ID: k.ID, Alg: alg, Public: k.Public}); k.unnamed && alg != "" && named.fits() == nil {
+		return named
+	}
+	return k
 }
 
 // Check tells whether the key is sound and fits its algorithm: point on the curve,
@@ -103,8 +131,8 @@ func (k Key) fits() error {
 		}
 		return fmt.Errorf("%w: an Ed25519 key needs 32 bytes and EdDSA or Ed25519", ErrKey)
 	case *rsa.PublicKey:
-		if pub == nil || pub.N == nil || k.Alg != RS256 && k.Alg != PS256 {
-			return fmt.Errorf("%w: an RSA key needs RS256 or PS256", ErrKey)
+		if pub == nil || pub.N == nil || !ofRSA(k.Alg) {
+			return fmt.Errorf("%w: an RSA key needs RS256, RS384, RS512, PS256, PS384 or PS512", ErrKey)
 		}
 		if n := pub.N.BitLen(); n < minRSABits || n > maxRSABits {
 			return fmt.Errorf("%w: an RSA modulus has %d to %d bits", ErrKey, minRSABits, maxRSABits)

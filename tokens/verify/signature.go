@@ -54,14 +54,31 @@ func (t *Token) verify(k Key) bool {
 		if len(t.signature) != pub.Size() {
 			return false
 		}
-		digest := sha256.Sum256([]byte(t.signed))
-		if k.Alg == PS256 {
-			// RFC 7518 §3.5: the salt is as long as the hash.
-			return rsa.VerifyPSS(pub, crypto.SHA256, digest[:], t.signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
-		}
-		return rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], t.signature) == nil
+		return verifyRSA(pub, k.Alg, t.signed, t.signature)
 	}
 	return false
+}
+
+// verifyRSA does the arithmetic of RFC 7518 §3.3 and §3.5; there the salt is as long as
+// the hash.
+func verifyRSA(pub *rsa.PublicKey, alg, signed string, sig []byte) bool {
+	var stack [sha512.Size]byte
+	digest, hash := stack[:0], crypto.SHA256
+	switch alg[2:] {
+	case "384":
+		sum := sha512.Sum384([]byte(signed))
+		digest, hash = append(digest, sum[:]...), crypto.SHA384
+	case "512":
+		sum := sha512.Sum512([]byte(signed))
+		digest, hash = append(digest, sum[:]...), crypto.SHA512
+	default:
+		sum := sha256.Sum256([]byte(signed))
+		digest = append(digest, sum[:]...)
+	}
+	if alg[0] == 'P' {
+		return rsa.VerifyPSS(pub, hash, digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
+	}
+	return rsa.VerifyPKCS1v15(pub, hash, digest, sig) == nil
 }
 
 // verifyECDSA takes r‖s of fixed width (RFC 7518 §3.4). Width and range are checked
