@@ -215,7 +215,7 @@ func (a *Authenticator) proves(ctx context.Context, v *state.View, r *Request, c
 		ok, err = a.provesAssertion(ctx, v, r.Tenant, client, c.assertion)
 	case oauth.AuthNone:
 		if ok = client != nil; ok && r.Certificate != nil {
-			method, ok, err = a.provesCertificate(v, client, r)
+			method, ok, err = a.provesCertificate(ctx, v, client, r)
 		}
 	}
 	if err != nil || !ok {

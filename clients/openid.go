@@ -224,10 +224,10 @@ func (r *Registration) checkAlgs() error {
 			continue
 		}
 		if r.JWKSURI != "" {
-			return bad("jwks_uri", "%s_encrypted_response_alg needs the key to encrypt to as jwks: what is told of users goes to no key that was not registered", m.kind)
+			continue // what is there is looked at when something is encrypted
 		}
 		if _, err := verify.FindEncryptionKey(r.JWKS, m.alg); err != nil {
-			return bad("jwks", "%s_encrypted_response_alg %s needs a public key of the client for it, with use enc or without use: %v", m.kind, m.alg, err)
+			return bad("jwks", "%s_encrypted_response_alg %s needs a public key of the client for it, with use enc or without use, or a jwks_uri: %v", m.kind, m.alg, err)
 		}
 	}
 	if (r.RequestObjectAlg != "" || r.RequireRequestObject) && !r.signs() {

@@ -151,3 +151,32 @@ func (a *Authenticator) KeySet(ctx context.Context, client *state.Client, kid st
 	}
 	return set, nil
 }
+
+// EncryptionKeys is the key set of a client with a key that one may encrypt to with alg:
+// its jwks, or what is found at its jwks_uri. The error is temporarily_unavailable where
+// there is none now.
+func (a *Authenticator) EncryptionKeys(ctx context.Context, client *state.Client, alg string) ([]byte, error) {
+	if client.GetJwksUri() == "" {
+		return client.GetJwks(), nil
+	}
+	holds := func(document []byte) bool {
+		_, err := verify.FindEncryptionKey(document, alg)
+		return err == nil
+	}
+	document, err := a.document(ctx, client, holds)
+	if err != nil && !errors.Is(err, verify.ErrNoSet) {
+		return nil, err
+	}
+	if err != nil || !holds(document) {
+		return nil, oauth.TemporarilyUnavailable.With("no key to encrypt to with " + alg + " can be had from the client's jwks_uri now; publish one there with use enc, or try again in a minute").WithRetryAfter(30)
+	}
+	return document, nil
+}
+
+// document is the key set at a client's jwks_uri, as it is there.
+func (a *Authenticator) document(ctx context.Context, client *state.Client, holds func(document []byte) bool) ([]byte, error) {
+	if a.cfg.Remote == nil {
+		return nil, verify.ErrNoSet
+	}
+	return a.cfg.Remote.Document(ctx, client.GetJwksUri(), holds)
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/internal/seal"
 	"github.com/keyraft/keyraft/tokens"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 // kit is a world with the parts of this room.
@@ -25,6 +27,7 @@ type kit struct {
 	registry *clients.Registry
 	auth     *clients.Authenticator
 	cas      *atomic.Pointer[x509.CertPool] // what tls_client_auth trusts
+	keysAt   *sync.Map                      // URL → []byte: what clients publish
 }
 
 func newKit(t testing.TB) *kit {
@@ -41,8 +44,10 @@ func newKit(t testing.TB) *kit {
 	keys.Seal, keys.Open = boxes.Seal, boxes.Open
 	cas := new(atomic.Pointer[x509.CertPool])
 	signing := tokens.NewSigningKeys(w.ring)
+	keysAt := new(sync.Map)
 	registry, err := clients.NewRegistry(clients.RegistryConfig{
 		Propose: w.Propose, View: w.View, Keys: keys, Now: w.now, Grants: []oauth.GrantType{oauth.GrantClientCredentials}, Issuer: signing.Issuer,
+		OutboundURL: func(string) error { return nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -50,11 +55,17 @@ func newKit(t testing.TB) *kit {
 	auth, err := clients.NewAuthenticator(clients.AuthenticatorConfig{
 		Propose: w.Propose, View: w.View, Keys: keys, Now: w.now, Issuer: signing.Issuer, TokenPath: "/oauth2/token",
 		ClientCAs: cas.Load,
+		Remote: &verify.RemoteSets{Now: w.now, Fetch: func(_ context.Context, url string, _ int64) ([]byte, error) {
+			if set, ok := keysAt.Load(url); ok {
+				return set.([]byte), nil
+			}
+			return nil, errors.New("nobody answers")
+		}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &kit{w, registry, auth, cas}
+	return &kit{w, registry, auth, cas, keysAt}
 }
 
 func (k *kit) create(t testing.TB, r clients.Registration) *clients.Registered {

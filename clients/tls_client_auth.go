@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"context"
 	"crypto/x509"
 	"net/netip"
 	"slices"
@@ -23,7 +24,7 @@ func Thumbprint(cert *x509.Certificate) string {
 // provesCertificate checks a request that shows a certificate and an id and no other
 // credentials. For a client of another method the certificate proves nothing: such a
 // request is one of method none.
-func (a *Authenticator) provesCertificate(v *state.View, client *state.Client, r *Request) (oauth.AuthMethod, bool, error) {
+func (a *Authenticator) provesCertificate(ctx context.Context, v *state.View, client *state.Client, r *Request) (oauth.AuthMethod, bool, error) {
 	now := a.cfg.Now()
 	if clock := time.UnixMilli(v.Clock()); clock.After(now) {
 		now = clock
@@ -32,7 +33,7 @@ func (a *Authenticator) provesCertificate(v *state.View, client *state.Client, r
 	case oauth.AuthTLS:
 		return method, a.chains(r, now) && named(client, r.Certificate), nil
 	case oauth.AuthSelfSignedTLS:
-		ok, err := registered(client, r.Certificate, now)
+		ok, err := a.registered(ctx, client, r.Certificate, now)
 		return method, ok, err
 	}
 	return oauth.AuthNone, true, nil

@@ -203,6 +203,36 @@ func TestSelfSignedTLSClientAuth(t *testing.T) {
 	if _, err := k.registry.Create(t.Context(), k.view(), "default", &clients.Registration{ClientID: "x", AuthMethod: "self_signed_tls_client_auth", JWKS: set(self.cert, false)}); err == nil {
 		t.Error("POP-13: keys without x5c are taken")
 	}
+	const at = "https://self.example/jwks"
+	k.create(t, clients.Registration{ClientID: "fetched", AuthMethod: "self_signed_tls_client_auth", JWKSURI: at})
+	asks := func(cert *x509.Certificate) error {
+		return k.shows(clients.Request{ID: "fetched", Certificate: cert})
+	}
+	for _, step := range []struct {
+		name      string
+		published []byte // nil: nobody answers
+		ahead     time.Duration
+		cert      *x509.Certificate
+		good      bool
+	}{
+		{"nobody answers", nil, 0, self.cert, false},
+		{"within the cool-down", set(self.cert, true), time.Second, self.cert, false},
+		{"what is published", set(self.cert, true), time.Minute, self.cert, true},
+		{"another", set(self.cert, true), time.Minute, again, false},
+		{"a new one that is published", set(again, true), time.Minute, again, true},
+		{"the one before", set(again, true), time.Minute, self.cert, false},
+		{"the key alone", set(again, false), time.Hour, again, false},
+		{"no JSON", []byte("<html>"), time.Hour, again, false},
+		{"a secret is published", []byte(`{"keys":[{"kty":"oct","k":"AA"}]}`), time.Hour, again, false},
+	} {
+		if k.keysAt.Store(at, step.published); step.published == nil {
+			k.keysAt.Delete(at)
+		}
+		k.pass(step.ahead)
+		if err := asks(step.cert); (err == nil) != step.good || err != nil && !errors.Is(err, oauth.InvalidClient) {
+			t.Errorf("POP-13 at jwks_uri: %s: %v", step.name, err)
+		}
+	}
 	k.pass(366 * 24 * time.Hour)
 	if err := k.shows(clients.Request{ID: "self", Certificate: self.cert}); !errors.Is(err, oauth.InvalidClient) {
 		t.Errorf("POP-13: after its end: %v", err)

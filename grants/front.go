@@ -57,7 +57,7 @@ func (p *Pipeline) implicit(ctx context.Context, v *state.View, tenant *state.Te
 	if err := p.person(v, tenant, client, &x.out, &x.seen); err != nil {
 		return err
 	}
-	if err := p.signs(v, tenant, client, &x.out); err != nil {
+	if err := p.signs(ctx, v, tenant, client, x); err != nil {
 		return err
 	}
 	if err := p.commit(ctx, v, tenant, client, x, out); err != nil {

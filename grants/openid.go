@@ -9,10 +9,18 @@ import (
 	"github.com/keyraft/keyraft/tokens"
 )
 
-// signs tells, before anything is used up, that the keys of a login's tokens are there.
-func (p *Pipeline) signs(v *state.View, tenant *state.Tenant, client *state.Client, d *Decision) error {
+// signs tells, before anything is used up, that the keys of a login's tokens are there:
+// ours, and the client's own where its ID tokens are encrypted.
+func (p *Pipeline) signs(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, x *exchange) error {
+	d := &x.out
 	if d.Authorization == nil || !within(d.Scope, "openid") {
 		return nil
+	}
+	if alg := client.GetIdTokenEncryptedAlg(); alg != "" {
+		var err error
+		if x.encryptTo, err = p.cfg.Clients.EncryptionKeys(ctx, client, alg); err != nil {
+			return err
+		}
 	}
 	return p.cfg.Minter.Signs(v, tenant.GetId(), client.GetIdTokenAlg())
 }
@@ -56,7 +64,7 @@ func (p *Pipeline) idToken(ctx context.Context, v *state.View, tenant *state.Ten
 	}
 	signed, err := p.cfg.Minter.AppendIDToken(ctx, nil, v, c)
 	if err == nil {
-		out.ID, err = tokens.Encrypt(out.ID[:0], client.GetJwks(), client.GetIdTokenEncryptedAlg(), client.GetIdTokenEncryptedEnc(), "JWT", signed)
+		out.ID, err = tokens.Encrypt(out.ID[:0], x.encryptTo, client.GetIdTokenEncryptedAlg(), client.GetIdTokenEncryptedEnc(), "JWT", signed)
 	}
 	return err
 }

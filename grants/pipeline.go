@@ -30,6 +30,8 @@ type exchange struct {
 	shown  tokens.Shown // DPoP proof of the request; its JKT is "" before it was read
 	used   bool         // it was used up
 	seen   command.Decided
+
+	encryptTo []byte // key set of the client, for its ID token
 }
 
 // New checks the configuration and the list of grants.
@@ -165,7 +167,7 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 	if err := p.person(v, tenant, client, &x.out, &x.seen); err != nil {
 		return err
 	}
-	if err := p.signs(v, tenant, client, &x.out); err != nil {
+	if err := p.signs(ctx, v, tenant, client, x); err != nil {
 		return err
 	}
 	if err := p.useProof(ctx, x); err != nil {

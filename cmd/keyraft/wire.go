@@ -210,7 +210,7 @@ func (s *server) rooms() (*rooms, error) {
 		return nil, err
 	}
 	r.logouts, err = logout.New(logout.Config{
-		View: s.view, Minter: minter, Keys: r.signing, Subjects: subjects, Post: r.outbound.Post, Now: time.Now, Log: s.log,
+		View: s.view, Minter: minter, Keys: r.signing, Subjects: subjects, ClientKeys: authenticator.EncryptionKeys, Post: r.outbound.Post, Now: time.Now, Log: s.log,
 	})
 	if err != nil {
 		return nil, err

@@ -43,6 +43,8 @@ type Config struct {
 	Minter   *tokens.Minter
 	Keys     *tokens.SigningKeys
 	Subjects *tokens.Subjects
+	// ClientKeys are the key set of a client with a key to encrypt to with alg.
+	ClientKeys func(ctx context.Context, client *state.Client, alg string) ([]byte, error)
 	// Post sends a form and tells whether it was taken.
 	Post func(ctx context.Context, url string, form url.Values) error
 	Now  func() time.Time
@@ -81,7 +83,7 @@ type delivery struct {
 
 // New checks its configuration.
 func New(cfg Config) (*Notifier, error) {
-	if cfg.View == nil || cfg.Minter == nil || cfg.Keys == nil || cfg.Subjects == nil || cfg.Post == nil || cfg.Now == nil {
+	if cfg.View == nil || cfg.Minter == nil || cfg.Keys == nil || cfg.Subjects == nil || cfg.ClientKeys == nil || cfg.Post == nil || cfg.Now == nil {
 		return nil, errors.New("logout: Config needs View, Minter, Keys, Subjects, Post and Now")
 	}
 	if cfg.Log == nil {
@@ -188,9 +190,15 @@ func (n *Notifier) token(ctx context.Context, v *state.View, client *state.Clien
 	if alg == "" {
 		alg = tokens.DefaultIDTokenAlg
 	}
+	var keys []byte
+	if encryption := client.GetIdTokenEncryptedAlg(); encryption != "" {
+		if keys, err = n.cfg.ClientKeys(ctx, client, encryption); err != nil {
+			return nil, err
+		}
+	}
 	signed, err := n.cfg.Minter.AppendSigned(ctx, nil, v, d.tenant, alg, tokenType, payload)
 	if err != nil || client.GetIdTokenEncryptedAlg() == "" {
 		return signed, err
 	}
-	return tokens.Encrypt(nil, client.GetJwks(), client.GetIdTokenEncryptedAlg(), client.GetIdTokenEncryptedEnc(), "JWT", signed)
+	return tokens.Encrypt(nil, keys, client.GetIdTokenEncryptedAlg(), client.GetIdTokenEncryptedEnc(), "JWT", signed)
 }

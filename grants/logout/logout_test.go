@@ -57,6 +57,11 @@ func post(ctx context.Context, at string, form url.Values) error {
 	return nil
 }
 
+// keysOf are the keys of clients that have them by value.
+func keysOf(_ context.Context, client *state.Client, _ string) ([]byte, error) {
+	return client.GetJwks(), nil
+}
+
 // TestLogoutTokens: each client of a session that wants to know is told, by a token that
 // passes for nothing else, and once more where it could not take it.
 func TestLogoutTokens(t *testing.T) {
@@ -74,7 +79,7 @@ func TestLogoutTokens(t *testing.T) {
 	for id, uri := range map[string]string{"web": app.URL + "/out?x=1", "silent": ""} {
 		n.Must(t, &command.PutClient{Client: &state.Client{Tenant: "default", Id: id, BackchannelLogoutUri: uri}})
 	}
-	notifier, err := logout.New(logout.Config{View: n.View, Minter: minter, Keys: keys, Subjects: subjects, Post: post, Now: n.Now})
+	notifier, err := logout.New(logout.Config{View: n.View, Minter: minter, Keys: keys, Subjects: subjects, ClientKeys: keysOf, Post: post, Now: n.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

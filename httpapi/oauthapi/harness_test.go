@@ -69,14 +69,15 @@ func build(t testing.TB, w *world) *node {
 			return shared.Version(v, tokens.KeyHash, version)
 		},
 	}
+	remote := &verify.RemoteSets{Now: w.now, Fetch: func(_ context.Context, url string, _ int64) ([]byte, error) {
+		if set, ok := w.published.Load(url); ok {
+			return set.([]byte), nil
+		}
+		return nil, errors.New("nobody answers")
+	}}
 	var errs [10]error
 	n.registry, errs[0] = clients.NewRegistry(clients.RegistryConfig{Propose: w.Propose, Keys: hash, Now: w.now, Issuer: n.keys.Issuer,
-		Remote: &verify.RemoteSets{Now: w.now, Fetch: func(_ context.Context, url string, _ int64) ([]byte, error) {
-			if set, ok := w.published.Load(url); ok {
-				return set.([]byte), nil
-			}
-			return nil, errors.New("nobody answers")
-		}},
+		Remote: remote,
 		OutboundURL: func(url string) error {
 			if !strings.HasPrefix(url, "https://") {
 				return errors.New("an https URL is needed")
@@ -88,7 +89,7 @@ func build(t testing.TB, w *world) *node {
 		View: func(context.Context, state.Freshness) (*state.View, error) { return w.view(), nil },
 	})
 	auth, err := clients.NewAuthenticator(clients.AuthenticatorConfig{
-		Propose: w.Propose, View: w.View, Keys: hash, Now: w.now, Issuer: n.keys.Issuer, TokenPath: oauthapi.TokenPath,
+		Propose: w.Propose, View: w.View, Keys: hash, Now: w.now, Issuer: n.keys.Issuer, TokenPath: oauthapi.TokenPath, Remote: remote,
 	})
 	errs[1] = err
 	minter, err := tokens.NewMinter(n.keys, n.id)

@@ -86,7 +86,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		return nil, errors.New("oauthapi: JWKSCache must be a second or more")
 	}
 	token, published := newToken(d.Pipeline, d.Proofs), newPublished(&d)
-	info := &userinfo{keys: d.Keys, tokens: d.Introspector, subjects: d.Subjects, minter: d.Minter, absent: d.Absent, proofs: d.Proofs}
+	info := &userinfo{clients: d.Clients, keys: d.Keys, tokens: d.Introspector, subjects: d.Subjects, minter: d.Minter, absent: d.Absent, proofs: d.Proofs}
 	signed := &signedIntrospection{d.Keys, d.Minter, d.Now}
 	var routes []httpapi.Route
 	if d.Registry != nil {

@@ -18,6 +18,7 @@ import (
 // userinfo answers GET and POST /oauth2/userinfo (OpenID Connect Core §5.3). Its view is
 // linearizable: who was disabled before the request began is not told of.
 type userinfo struct {
+	clients  *clients.Authenticator
 	keys     *tokens.SigningKeys
 	tokens   *tokens.Introspector
 	subjects *tokens.Subjects
@@ -134,6 +135,13 @@ func (h *userinfo) answer(c *fasthttp.RequestCtx, v *state.View, client *state.C
 	}
 	texts := map[string]string{"sub": s.Subject}
 	alg, encryption := client.GetUserinfoAlg(), client.GetUserinfoEncryptedAlg()
+	var keys []byte
+	if encryption != "" {
+		var err error
+		if keys, err = h.clients.EncryptionKeys(httpapi.Context(c), client, encryption); err != nil {
+			return err
+		}
+	}
 	if alg != "" {
 		issuer, err := h.keys.Issuer(v, s.Tenant)
 		if err != nil {
@@ -160,7 +168,7 @@ func (h *userinfo) answer(c *fasthttp.RequestCtx, v *state.View, client *state.C
 		contentType, cty = "application/jwt", "JWT"
 	}
 	if encryption != "" {
-		if body, err = tokens.Encrypt(nil, client.GetJwks(), encryption, client.GetUserinfoEncryptedEnc(), cty, body); err != nil {
+		if body, err = tokens.Encrypt(nil, keys, encryption, client.GetUserinfoEncryptedEnc(), cty, body); err != nil {
 			return err
 		}
 		contentType = "application/jwt"

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -379,6 +380,59 @@ func TestEncryptedAnswers(t *testing.T) {
 	if a := p.introspect(t, "web", p.secret, string(jwe)); a.text != `{"active":false}` {
 		t.Errorf("a JWE is active: %s", a.text)
 	}
+}
+
+// TestEncryptedToKeysThatAreFetched: what can't be had is no 500 and uses no code up, and
+// what is told of users goes to no key for signatures.
+func TestEncryptedToKeysThatAreFetched(t *testing.T) {
+	t.Parallel()
+	const uri = "https://web.example/jwks"
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := signedIn(t, func(r *clients.Registration) {
+		r.JWKSURI, r.IDTokenEncryptedAlg, r.IDTokenEncryptedEnc, r.UserinfoEncryptedAlg = uri, "ECDH-ES+A128KW", "A256GCM", "ECDH-ES+A128KW"
+	})
+	publish := func(use string) {
+		jwks, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &key.PublicKey, KeyID: "e1", Use: use}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.published.Store(uri, jwks)
+		p.pass(31 * time.Second)
+	}
+	code := p.code("openid email", "", "")
+	redeem := func() *answer {
+		return p.do(t, "POST", oauthapi.TokenPath, codeForm+code, "Authorization", basicAuth("web", p.secret))
+	}
+	refused := func(a *answer) {
+		t.Helper()
+		if a.status != 503 || a.code() != "temporarily_unavailable" || a.header.Get("Retry-After") == "" {
+			t.Errorf("%d %v %s", a.status, a.header, a.text)
+		}
+	}
+	refused(redeem())
+	publish("enc")
+	a := redeem()
+	a.want(t, 200, "")
+	id, _ := decrypted(t, a.json["id_token"].(string), key)
+	if claims, _ := p.verified(id, "ES256"); claims["sub"] != "u1" {
+		t.Errorf("%v", claims)
+	}
+	token := a.json["access_token"].(string)
+	if plain, _ := decrypted(t, p.userinfo(token).text, key); !strings.Contains(plain, `"email":"a@x.example"`) {
+		t.Errorf("%s", plain)
+	}
+	p.published.Delete(uri)
+	p.pass(11 * time.Minute)
+	if info := p.userinfo(token); info.status != 200 { // an hour long the keys that were there are good
+		t.Errorf("%d %s", info.status, info.text)
+	}
+	publish("sig")
+	refused(p.userinfo(token))
+	fresh := p.do(t, "POST", oauthapi.TokenPath, "grant_type=refresh_token&refresh_token="+url.QueryEscape(a.json["refresh_token"].(string)), "Authorization", basicAuth("web", p.secret))
+	refused(fresh)
 }
 
 // TestSignedUserinfo is no access token (RFC 8725 §3.11), and lasts as the key does.

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,8 @@ type RemoteSets struct {
 
 // fetchedSet is the set of one URL. What it holds is changed under RemoteSets.mu.
 type fetchedSet struct {
-	set         *KeySet // nil: none was good so far
+	document    []byte  // as it came, for what is not about signatures; nil: none was good so far
+	set         *KeySet // nil: no key of it verifies
 	good, tried time.Time
 	busy        chan struct{} // closed when the fetch that is under way has ended
 }
@@ -49,18 +51,46 @@ type fetchedSet struct {
 // than the cool-down allows, and once for all who wait for it. Errors: ErrNoSet, that of
 // ctx.
 func (r *RemoteSets) Of(ctx context.Context, url, kid string) (*KeySet, error) {
+	s, err := r.find(ctx, url, true, func(s *fetchedSet) bool {
+		if s.set == nil {
+			return false
+		}
+		_, ok := s.set.Lookup(kid)
+		return ok
+	})
+	if err != nil || s.set == nil {
+		return nil, cmp.Or(err, ErrNoSet)
+	}
+	return s.set, nil
+}
+
+// Document is the key set at a URL as it is published, fetched anew by the rules of Of
+// where it is old or does not hold what is looked for: for keys to encrypt to, and
+// certificates. It is sound as ParseJWKS says, but need not verify anything.
+func (r *RemoteSets) Document(ctx context.Context, url string, holds func(document []byte) bool) ([]byte, error) {
+	s, err := r.find(ctx, url, false, func(s *fetchedSet) bool { return holds(s.document) })
+	if err != nil {
+		return nil, err
+	}
+	return s.document, nil
+}
+
+// find is what is known of a URL once it satisfies, or once no more is to be had.
+// verifies says that who asks needs a key that does.
+func (r *RemoteSets) find(ctx context.Context, url string, verifies bool, satisfies func(*fetchedSet) bool) (fetchedSet, error) {
 	if r.Fetch == nil {
-		return nil, ErrNoSet
+		return fetchedSet{}, ErrNoSet
 	}
 	for {
 		r.mu.Lock()
 		s := r.entry(url)
-		if set, decided := s.usable(kid, r.Now()); decided {
+		if usable, decided := s.usable(satisfies, r.Now()); decided {
+			found := *s
 			r.mu.Unlock()
-			if set == nil {
-				return nil, ErrNoSet
+			if !usable {
+				return fetchedSet{}, ErrNoSet
 			}
-			return set, nil
+			return found, nil
 		}
 		if busy := s.busy; busy != nil {
 			r.mu.Unlock()
@@ -68,27 +98,23 @@ func (r *RemoteSets) Of(ctx context.Context, url, kid string) (*KeySet, error) {
 			case <-busy:
 				continue
 			case <-ctx.Done():
-				return nil, fmt.Errorf("wait for a key set: %w", ctx.Err())
+				return fetchedSet{}, fmt.Errorf("wait for a key set: %w", ctx.Err())
 			}
 		}
 		s.busy, s.tried = make(chan struct{}), r.Now()
 		r.mu.Unlock()
-		r.refresh(context.WithoutCancel(ctx), url, s) // others wait for it; Fetch has a bound of its own
+		r.refresh(context.WithoutCancel(ctx), url, s, verifies) // others wait for it; Fetch has a bound of its own
 	}
 }
 
-// usable tells whether what is there is the answer for now; nil for none.
-func (s *fetchedSet) usable(kid string, now time.Time) (set *KeySet, decided bool) {
+// usable tells whether what is there is good for now, and whether it is the answer.
+func (s *fetchedSet) usable(satisfies func(*fetchedSet) bool, now time.Time) (usable, decided bool) {
 	age := now.Sub(s.good)
-	if s.set != nil && age < staleKeys {
-		set = s.set
+	usable = s.document != nil && age < staleKeys
+	if usable && age < freshKeys && satisfies(s) {
+		return true, true
 	}
-	if set != nil && age < freshKeys {
-		if _, ok := set.Lookup(kid); ok {
-			return set, true
-		}
-	}
-	return set, s.busy == nil && !s.tried.IsZero() && now.Sub(s.tried) < coolDown
+	return usable, s.busy == nil && !s.tried.IsZero() && now.Sub(s.tried) < coolDown
 }
 
 // entry is the place of a URL, made when there is none. One that nobody waits for gives
@@ -113,7 +139,7 @@ func (r *RemoteSets) entry(url string) *fetchedSet {
 	return s
 }
 
-func (r *RemoteSets) refresh(ctx context.Context, url string, s *fetchedSet) {
+func (r *RemoteSets) refresh(ctx context.Context, url string, s *fetchedSet, verifies bool) {
 	body, err := r.Fetch(ctx, url, maxSet)
 	var keys []Key
 	if err == nil {
@@ -123,13 +149,14 @@ func (r *RemoteSets) refresh(ctx context.Context, url string, s *fetchedSet) {
 	if err == nil {
 		set, err = NewKeySet(keys)
 	}
-	if err != nil && r.Failed != nil {
+	sound := err == nil || errors.Is(err, ErrNoKey)
+	if err != nil && (verifies || !sound) && r.Failed != nil {
 		r.Failed(url, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err == nil {
-		s.set, s.good = set, r.Now()
+	if sound {
+		s.document, s.set, s.good = body, set, r.Now()
 	}
 	close(s.busy)
 	s.busy = nil

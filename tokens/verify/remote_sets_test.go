@@ -3,6 +3,7 @@ package verify_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,6 +51,30 @@ func TestRemoteSets(t *testing.T) {
 	step("after an hour", time.Hour, "two", false, 4)
 	if failed != 2 {
 		t.Errorf("%d failures were told of, want 2", failed)
+	}
+	// A set for another end: whole for who looks for that, nothing for signatures.
+	down, body = nil, []byte(`{"keys":[{"kty":"EC","crv":"P-256","use":"enc","x":"AA","y":"AA"}]}`)
+	has := func(word string) func([]byte) bool {
+		return func(document []byte) bool { return strings.Contains(string(document), word) }
+	}
+	document := func(name string, ahead time.Duration, word string, times, failures int) {
+		t.Helper()
+		now = now.Add(ahead)
+		got, err := sets.Document(t.Context(), url, has(word))
+		if err != nil || !has("enc")(got) || fetched != times || failed != failures {
+			t.Errorf("%s: %s, %v after %d fetches and %d failures", name, got, err, fetched, failed)
+		}
+	}
+	document("one for encryption", time.Hour, "enc", 5, 2)
+	document("once more", time.Second, "enc", 5, 2)
+	document("what is not there, too soon", time.Second, "x5c", 5, 2)
+	document("what is not there", time.Minute, "x5c", 6, 2)
+	step("no key of it verifies", time.Minute, "two", false, 7)
+	if failed != 3 {
+		t.Errorf("%d failures were told of, want 3", failed)
+	}
+	if _, err := new(verify.RemoteSets).Document(t.Context(), url, has("enc")); !errors.Is(err, verify.ErrNoSet) {
+		t.Errorf("no way to fetch: %v", err)
 	}
 	if _, err := new(verify.RemoteSets).Of(t.Context(), url, "one"); !errors.Is(err, verify.ErrNoSet) {
 		t.Errorf("no way to fetch: %v", err)
