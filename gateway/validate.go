@@ -181,6 +181,7 @@ func (g *Gateway) verify(ctx context.Context, id digest, r *Request, v *view, no
 	}
 	from := v.keys.issuers[c.Issuer]
 	key, ok := from.keys.Lookup(c.KeyID)
+	ok = ok && (c.KeyID != "" || !from.manager.Own) // a node takes no token of its own without (JWT-28)
 	if !ok && c.KeyID != "" && g.refreshKeys(ctx) {
 		v = g.view.Load()
 		if from = v.keys.issuers[c.Issuer]; from != nil {

@@ -58,6 +58,11 @@ func (g refreshToken) Authorize(_ context.Context, in *Input, out *Decision) err
 	if err != nil {
 		return err
 	}
+	// The backup of a restore has forgotten which of its tokens were used since: one that
+	// was replaced would be good again (R15; TOK-26).
+	if in.View.BroughtBack(f.GetCreatedAt()) {
+		return errRefresh
+	}
 	a := f.GetAuthorization()
 	if a.GetClientId() != in.Client.GetId() || a.GetJkt() != "" && a.GetJkt() != in.Binding.JKT || a.GetX5T() != "" && a.GetX5T() != in.Binding.X5T {
 		return errRefresh

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"strings"
 	"unicode/utf8"
 	"unsafe"
@@ -62,18 +63,57 @@ func cutPair(text string) (name, value, rest string) {
 // no invalid UTF-8, no parameter twice but resource and audience (RFC 6749 §3.2, RFC
 // 8707 §2, RFC 8693 §2.1), no query beside it. The error is invalid_request.
 func Form(c *fasthttp.RequestCtx) (Values, error) {
-	if !formType(c.Request.Header.ContentType()) {
-		return Values{}, oauth.InvalidRequest.With("the body must be of the type application/x-www-form-urlencoded, in UTF-8")
-	}
-	if len(queryOf(c)) != 0 {
-		return Values{}, oauth.InvalidRequest.With("parameters belong in the body, not in the query")
+	if err := formOnly(c); err != nil {
+		return Values{}, err
 	}
 	return parseValues(c.PostBody())
+}
+
+// formOnly refuses another type of body, and a query beside it.
+func formOnly(c *fasthttp.RequestCtx) error {
+	if !formType(c.Request.Header.ContentType()) {
+		return oauth.InvalidRequest.With("the body must be of the type application/x-www-form-urlencoded, in UTF-8")
+	}
+	if len(queryOf(c)) != 0 {
+		return oauth.InvalidRequest.With("parameters belong in the body, not in the query")
+	}
+	return nil
 }
 
 // Query decodes the query of the request by the same rules as Form. The error is
 // invalid_request.
 func Query(c *fasthttp.RequestCtx) (Values, error) { return parseValues(queryOf(c)) }
+
+// Entry decodes a request with which a client sends a browser here, by the rules of Query
+// or, for a POST, of Form. Whoever made it may have to be told that a parameter came twice,
+// where the others say (RFC 6749 §4.1.2.1): such a one has no value then, and its name is
+// given.
+func Entry(c *fasthttp.RequestCtx) (v Values, twice []string, err error) {
+	raw := queryOf(c)
+	if c.IsPost() {
+		if err := formOnly(c); err != nil {
+			return Values{}, nil, err
+		}
+		raw = c.PostBody()
+	}
+	if v, err = parse(raw, &twice); len(twice) > 0 && err == nil {
+		v = v.without(twice)
+	}
+	return v, twice, err
+}
+
+// without is v without all values of some parameters.
+func (v Values) without(names []string) Values {
+	var b strings.Builder
+	for rest := v.text; rest != ""; {
+		var name, value string
+		name, value, rest = cutPair(rest)
+		if !slices.Contains(names, name) {
+			b.WriteString(name + "\x00" + value + "\x00")
+		}
+	}
+	return Values{b.String()}
+}
 
 // queryOf is the raw query, without the question mark.
 func queryOf(c *fasthttp.RequestCtx) []byte {
@@ -98,7 +138,11 @@ func isUTF8(params []byte) bool {
 }
 
 // parseValues is the strict decoder. Empty items ("a=1&&b=2") are passed over.
-func parseValues(raw []byte) (Values, error) {
+func parseValues(raw []byte) (Values, error) { return parse(raw, nil) }
+
+// parse is parseValues; a parameter that may not repeat and does is noted in twice, if that
+// is there, and refused else.
+func parse(raw []byte, twice *[]string) (Values, error) {
 	if len(raw) == 0 {
 		return Values{}, nil
 	}
@@ -124,7 +168,9 @@ func parseValues(raw []byte) (Values, error) {
 		at := len(out)
 		var ok bool
 		if out, ok = appendDecoded(out, name); ok {
-			if repeated(out[:at], out[at:len(out)-1]) {
+			if repeated(out[:at], out[at:len(out)-1]) && twice != nil {
+				*twice = append(*twice, string(out[at:len(out)-1]))
+			} else if repeated(out[:at], out[at:len(out)-1]) {
 				return Values{}, oauth.InvalidRequest.Withf("the parameter %s is repeated", bounded(out[at:len(out)-1]))
 			}
 			out, ok = appendDecoded(out, value)

@@ -134,7 +134,8 @@ func (s *Sessions) Current(v *state.View, tenant, value string) (session *state.
 	if err != nil {
 		return nil, nil, "", s.present(err)
 	}
-	if owner.GetDisabled() || row.GetCreatedAt() <= owner.GetSessionsAfter() {
+	// A restore brings back a session that was ended since its backup (R15).
+	if owner.GetDisabled() || row.GetCreatedAt() <= owner.GetSessionsAfter() || v.BroughtBack(row.GetCreatedAt()) {
 		return nil, nil, "", nil
 	}
 	if rested() > int64(s.cfg.Idle/time.Second)/8 {

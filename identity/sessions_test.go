@@ -95,6 +95,43 @@ func TestSessions(t *testing.T) {
 	}
 }
 
+// TestLoginsEndWithARestore: the backup has forgotten which sessions were ended since, so
+// none of before the restore counts (R15); one of after it does.
+func TestLoginsEndWithARestore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := sessions(t, w.Node)
+	user := w.make("alice")
+	start := func() (string, *state.Session) {
+		value, made, err := s.Start(t.Context(), w.FSM.View(), "default", user, identity.Authentication{AMR: []string{"pwd"}, ACR: "1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value, made
+	}
+	signedIn := func(value string) bool {
+		row, _, _, err := s.Current(w.FSM.View(), "default", value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return row != nil
+	}
+	ended, made := start()
+	backup := w.Backup(t)
+	if err := s.End(t.Context(), "default", made.GetId()); err != nil || signedIn(ended) {
+		t.Fatalf("it has not ended: %v", err)
+	}
+	w.Pass(time.Second)
+	w.Restore(t, backup)
+	if signedIn(ended) {
+		t.Error("a session that was ended is good again")
+	}
+	w.Pass(time.Second)
+	if fresh, _ := start(); !signedIn(fresh) {
+		t.Error("after a restore nobody can sign in")
+	}
+}
+
 // TestConsentsAddUp: what was allowed before stays allowed.
 func TestConsentsAddUp(t *testing.T) {
 	t.Parallel()

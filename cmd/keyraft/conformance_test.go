@@ -4,10 +4,12 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"html"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -149,6 +151,10 @@ func (p *party) answer(page *testbrowser.Page) (said url.Values, mode string) {
 	switch {
 	case page.Away == nil && len(page.Forms) == 1 && page.Forms[0].Action == p.redirect:
 		return page.Forms[0].Values, "form_post"
+	case page.Away == nil && onward(page) != nil: // the person at the browser goes on (AUT-17)
+		page.Away = onward(page)
+	}
+	switch {
 	case page.Away == nil || !strings.HasPrefix(page.Away.String(), p.redirect):
 		p.t.Fatalf("%d at %s, not with the party:\n%s", page.Status, page.URL, page.Text)
 	}
@@ -160,6 +166,19 @@ func (p *party) answer(page *testbrowser.Page) (said url.Values, mode string) {
 		p.t.Fatalf("the answer %s: %v", page.Away, err)
 	}
 	return said, "fragment"
+}
+
+// onward is where the link of an error page leads to; nil for a page without one.
+func onward(page *testbrowser.Page) *url.URL {
+	found := regexp.MustCompile(`<a href="([^"]+)" rel="noreferrer noopener">`).FindStringSubmatch(page.Text)
+	if found == nil {
+		return nil
+	}
+	to, err := url.Parse(html.UnescapeString(found[1]))
+	if err != nil {
+		return nil
+	}
+	return to
 }
 
 // flow runs a request to its end, and holds state and iss to it.

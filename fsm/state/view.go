@@ -99,6 +99,14 @@ func (v *View) Index() uint64 { return v.applied.Index }
 // Head is the highest event seq, Epoch the history it belongs to.
 func (v *View) Head() uint64 { return v.counters.Head }
 
+// BroughtBack tells whether a row that was made at that instant of cluster time, in
+// milliseconds, comes of the backup of the last restore, which has forgotten what became
+// of it since (R15).
+func (v *View) BroughtBack(createdAt int64) bool {
+	c, _ := v.Cluster()
+	return c.GetRestoredAt() != 0 && createdAt <= c.GetRestoredAt()
+}
+
 // Epoch changes when a restore replaced the history.
 func (v *View) Epoch() uint64 { return v.counters.Epoch }
 

@@ -149,7 +149,9 @@ func (e *Engine) consent(v *state.View, client *state.Client, r *state.Authoriza
 	if len(r.GetDetails()) > 0 { // each is another (RFC 9396 §11.2)
 		return true, nil
 	}
-	if r.GetScope() == "" { // without openid no claim is told
+	// Without openid no claim is told; but who has registered themselves gets no browser by
+	// a link alone (AUT-17).
+	if r.GetScope() == "" && !client.GetSelfRegistered() {
 		return false, nil
 	}
 	c, err := v.Consent(r.GetTenant(), who.User.GetId(), client.GetId())

@@ -130,3 +130,19 @@ func TestTenantSettings(t *testing.T) {
 		w.refused(400, "invalid_request", field, "PATCH", at, `{"`+field+`":`+bad+`}`)
 	}
 }
+
+// TestBEA05NamesOfScopesCannotLeaveTheirQuotes: a scope comes back in challenges, so none
+// is made of a character that ends a quoted string or a header (RFC 6749 §3.3).
+func TestBEA05NamesOfScopesCannotLeaveTheirQuotes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, bad := range []string{`a\"b`, `a\\b`, `a\r\nX: y`, `a\nb`, `a\tb`, `a\u0000b`, `a\u007fb`, `aéb`, `a b`, ``} {
+		w.refused(400, "invalid_request", "name", "POST", "/admin/v1/scopes", `{"name":"`+bad+`"}`)
+		if bad == "" || bad == "a b" { // none, and two
+			continue
+		}
+		if a := w.call("POST", "/admin/v1/clients", `{"client_id":"c","scope":"`+bad+`","grant_types":["client_credentials"]}`); a.status != 400 {
+			t.Errorf("a client's scope %q: %d %s", bad, a.status, a.body)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/keyraft/keyraft/gateway/wire"
 	"github.com/keyraft/keyraft/httpapi/gatewayapi"
 	"github.com/keyraft/keyraft/storage"
+	"github.com/keyraft/keyraft/tokens"
 )
 
 const polling = "/gateway/v1/revocations"
@@ -519,6 +520,14 @@ func TestPublishedDocuments(t *testing.T) {
 	t.Parallel()
 	n := start(newWorld(t), options{})
 	n.tenant("acme")
+	n.tenant("new") // without keys
+	for _, tenant := range []string{"default", "acme"} {
+		row, err := tokens.NewSigningKey(n.ring, tenant, "ES256")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.must(&command.PutSigningKey{Key: row})
+	}
 	cred := n.gateway("g1")
 	n.must(&command.SetIssuer{Issuer: "https://new.example"})
 
@@ -534,7 +543,7 @@ func TestPublishedDocuments(t *testing.T) {
 		t.Errorf("members %+v, %v", members, err)
 	}
 	managers := n.get(cred, "/gateway/v1/key-managers").object(t)["items"].([]any)
-	if m := managers[1].(map[string]any); len(managers) != 2 || m["name"] != "resident" || m["tenant"] != "default" || m["issuer"] != "https://new.example" || m["enabled"] != true {
+	if m := managers[2].(map[string]any); len(managers) != 3 || m["name"] != "resident" || m["tenant"] != "default" || m["issuer"] != "https://new.example" || m["enabled"] != true {
 		t.Errorf("key managers %v", managers)
 	}
 	if apis := n.get(cred, "/gateway/v1/apis").object(t)["items"].([]any); len(apis) != 0 {

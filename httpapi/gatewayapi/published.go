@@ -32,7 +32,9 @@ func (a *api) jwks(c *fasthttp.RequestCtx, _ *state.View) error {
 		Issuers []issuer `json:"issuers"`
 	}{cluster.GetId(), v.Epoch(), v.Head(), []issuer{}}
 	for _, t := range v.Tenants() {
-		if !who.sees(t.GetId()) {
+		// A tenant whose first keys are yet to be made has no tokens, and a set without
+		// keys is nothing that a gateway takes.
+		if !who.sees(t.GetId()) || len(v.SigningKeys(t.GetId())) == 0 {
 			continue
 		}
 		set, err := a.Signing.JWKS(v, t.GetId())

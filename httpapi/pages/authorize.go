@@ -18,6 +18,9 @@ import (
 // authorize answers GET and POST /oauth2/authorize (RFC 6749 §3.1).
 func (p *pages) authorize(x *visit) error {
 	r, err := p.Engine.Parse(x.ctx, x.view, x.tenant, &x.form)
+	if len(x.twice) > 0 {
+		return repeated(r, err, x.twice)
+	}
 	if err != nil {
 		return err
 	}
@@ -31,6 +34,25 @@ func (p *pages) authorize(x *visit) error {
 		return err
 	}
 	return x.next(r, authorize.Present{Session: s, User: user}, "")
+}
+
+// repeated refuses a request of which parameters came twice. Its client is told if none of
+// those that say who it is, and where it may be told, is among them (AUT-06).
+func repeated(r *state.AuthorizationRequest, err error, names []string) error {
+	refusal := oauth.InvalidRequest.Withf("the parameter %s is repeated", cut(names[0], 40))
+	for _, name := range [...]string{"client_id", "redirect_uri", "request", "request_uri"} {
+		if slices.Contains(names, name) {
+			return &authorize.Failure{Err: refusal}
+		}
+	}
+	var failure *authorize.Failure
+	switch {
+	case err == nil:
+		return &authorize.Failure{Err: refusal, Request: r}
+	case errors.As(err, &failure) && failure.Request != nil:
+		return &authorize.Failure{Err: refusal, Request: failure.Request}
+	}
+	return err
 }
 
 // next shows the page of what its user must do, or answers the client. wrong is what

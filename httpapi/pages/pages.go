@@ -18,6 +18,7 @@ package pages
 import (
 	"context"
 	"errors"
+	"html/template"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -106,6 +107,7 @@ type visit struct {
 	view   *state.View
 	tenant string
 	form   httpapi.Values
+	twice  []string // parameters of an authorization request that came more than once
 	secure bool
 	lang   string
 }
@@ -133,9 +135,15 @@ func (x *visit) read() (moved bool, err error) {
 		return false, err
 	}
 	x.secure = strings.HasPrefix(issuer, "https://")
-	if !x.IsPost() {
+	switch {
+	case x.route() == AuthorizePath:
+		x.form, x.twice, err = httpapi.Entry(x.RequestCtx)
+	case x.IsPost():
+		x.form, err = httpapi.Form(x.RequestCtx)
+	default:
 		x.form, err = httpapi.Query(x.RequestCtx)
-	} else if x.form, err = httpapi.Form(x.RequestCtx); err == nil && !sameOrigin(x, issuer) {
+	}
+	if x.IsPost() && err == nil && !sameOrigin(x, issuer) {
 		if moved = x.entrance() && len(x.PostBody()) <= maxMoved; moved {
 			x.redirect(x.below(x.route()) + "?" + string(x.PostBody()))
 			return true, nil
@@ -189,11 +197,41 @@ func (x *visit) fail(err error) error {
 		if err != nil {
 			return err
 		}
+		if x.stranger(failure) {
+			return x.onward(failure.Err, answer)
+		}
 		return x.answer(answer)
 	case errors.As(err, &refusal):
 		return x.page(refusal.Status(), "error", "", &errorPage{Detail: refusal.Description(), Code: string(refusal.Code())})
 	}
 	return err
+}
+
+// stranger tells a request that somebody who has registered themselves made so that it is
+// refused at once: sent on by itself, the browser would have been brought from our address
+// to any other by a link alone (RFC 9700 §4.11.2; AUT-17). What prompt=none is answered is
+// meant for no person.
+func (x *visit) stranger(f *authorize.Failure) bool {
+	client, _ := x.view.Client(f.Request.GetTenant(), f.Request.GetClientId())
+	if !client.GetSelfRegistered() || x.route() != AuthorizePath {
+		return false
+	}
+	switch f.Err.Code() {
+	case oauth.LoginRequired, oauth.ConsentRequired, oauth.InteractionRequired:
+		return false
+	}
+	return true
+}
+
+// onward lets the person decide whether to go to where a refusal would have sent them.
+func (x *visit) onward(refusal *oauth.Error, a *authorize.Answer) error {
+	p := &errorPage{Detail: refusal.Description(), Code: string(refusal.Code()), Where: origin(a.URI)}
+	if a.IsFormPost() {
+		p.Action, p.Params = a.URI, a.Params
+	} else {
+		p.Link = template.URL(a.Location()) //nolint:gosec // of a redirect URI that is registered, which is of no script
+	}
+	return x.page(refusal.Status(), "error", origin(a.URI), p)
 }
 
 // answer sends the client its answer through the browser.

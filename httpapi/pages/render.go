@@ -45,7 +45,13 @@ type (
 		Action string
 		Params [][2]string
 	}
-	errorPage     struct{ Detail, Code string }
+	errorPage struct {
+		Detail, Code string
+		// Where a refusal would have led to, for the person to decide: by a link, or by a form.
+		Where, Action string
+		Link          template.URL
+		Params        [][2]string
+	}
 	loggedOutPage struct {
 		Back   string
 		Frames []string

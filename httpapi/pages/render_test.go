@@ -38,7 +38,7 @@ func models() map[string]any {
 		"consent":    &consentPage{Action: "/consent", Flow: "f", About: about{"https://app.example/?" + hostile, ""}, Client: hostile, User: hostile, Where: "https://app.example", Unapproved: true, Claims: []string{hostile}, Details: []string{hostile}, Scopes: []scope{{"openid", "x"}, {hostile, ""}}, Resources: []string{hostile}},
 		"logout":     &logoutPage{Action: "/oauth2/logout", Browser: "b", Back: hostile, Hint: hostile, ClientID: hostile, State: hostile},
 		"logged_out": &loggedOutPage{Back: "https://app.example/?" + hostile, Frames: []string{"https://app.example/?" + hostile}},
-		"error":      &errorPage{Detail: hostile, Code: "invalid_request"},
+		"error":      &errorPage{Detail: hostile, Code: "invalid_request", Where: hostile, Link: "https://app.example/cb?state=x", Action: "https://app.example/cb", Params: [][2]string{{"state", hostile}}},
 		"device":     &devicePage{Action: "/device", Code: hostile, Wrong: "unknown"},
 		"ask":        ask(hostile),
 		"requests":   &requestsPage{User: hostile, Reload: "/requests", Items: []*askPage{ask(hostile), ask(hostile)}},

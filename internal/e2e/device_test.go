@@ -14,6 +14,7 @@ type begun struct {
 	Code      string `json:"user_code"`
 	Link      string `json:"verification_uri_complete"`
 	AuthReqID string `json:"auth_req_id"`
+	URI       string `json:"request_uri"`
 	Error     string `json:"error"`
 }
 
@@ -32,7 +33,7 @@ func (v *visitor) begin(t *testing.T, path string, form url.Values) begun {
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
 	var out begun
-	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil || resp.StatusCode != http.StatusOK {
+	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil || resp.StatusCode/100 != 2 {
 		t.Fatalf("%s: %d %+v, %v", path, resp.StatusCode, out, err)
 	}
 	return out

@@ -137,3 +137,19 @@ func FuzzSplitScope(f *testing.F) {
 		}
 	})
 }
+
+// TestBEA05DescriptionsCannotLeaveTheirQuotes: what a rule says of a request stands in a
+// challenge as it is, so it holds no quote, no backslash and no end of a line.
+func TestBEA05DescriptionsCannotLeaveTheirQuotes(t *testing.T) {
+	t.Parallel()
+	const hostile = "a\" , scope=\"b\\\r\nSet-Cookie: x=y\x00\x7fé"
+	if d := oauth.InvalidToken.With(hostile).Description(); strings.ContainsAny(d, "\"\\\r\n\x00\x7fé") || !strings.Contains(d, "Set-Cookie") {
+		t.Errorf("description %q", d)
+	}
+	if d := oauth.InvalidToken.Withf("the scope %s", hostile).Description(); strings.ContainsAny(d, "\"\\\r\n\x00\x7fé") {
+		t.Errorf("description %q", d)
+	}
+	if c := oauth.InvalidToken.With("x").WithChallenge("Bearer realm=\"" + hostile).Challenge(); strings.ContainsAny(c, "\r\n\x00\x7fé") {
+		t.Errorf("challenge %q", c)
+	}
+}

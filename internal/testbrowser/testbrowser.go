@@ -118,12 +118,12 @@ func (b *Browser) visit(t testing.TB, method, path string, form url.Values, site
 		if err != nil {
 			t.Fatal(err)
 		}
+		if p.Status != http.StatusSeeOther {
+			t.Fatalf("%s %s is redirected by %d, which may send the form on (AUT-18)", method, path, p.Status)
+		}
 		if next.Host != issuer.Host {
 			p.Away = next
 			return p
-		}
-		if p.Status != http.StatusSeeOther {
-			t.Fatalf("%s %s is redirected by %d, which may send the form on (AUT-18)", method, path, p.Status)
 		}
 		method, path, form = http.MethodGet, next.RequestURI(), nil
 	}
