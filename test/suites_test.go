@@ -36,7 +36,7 @@ func TestBrowser(t *testing.T) {
 	plain, secure := start(t), start(t, "--dev-tls", "--api-addr", "localhost:0")
 	t.Run("http", func(t *testing.T) { runNode(t, "browser", secure.front(plain.env())) })
 	t.Run("https", func(t *testing.T) {
-		runNode(t, "browser", append(secure.front(secure.env()), "KEYRAFT_LOOKS=no"),
+		runNode(t, "browser", secure.front(secure.env()),
 			"login.test.mjs", "answers.test.mjs", "logout.test.mjs", "frames.test.mjs", "passkey.test.mjs", "looks.test.mjs")
 	})
 }
@@ -225,7 +225,7 @@ func start(t *testing.T, flags ...string) server {
 // counts.
 func runNode(t *testing.T, suite string, env []string, files ...string) {
 	t.Helper()
-	out := run(t, suite, env, "node", append([]string{"--test", "--test-timeout=120000", "--test-reporter=tap"}, files...)...)
+	out := run(t, suite, env, "node", append([]string{"--test", "--test-timeout=300000", "--test-reporter=tap"}, files...)...)
 	counts := map[string]int{}
 	for _, m := range regexp.MustCompile(`(?m)^# (pass|fail|skipped|duration_ms) (\d+)`).FindAllStringSubmatch(out, -1) {
 		counts[m[1]], _ = strconv.Atoi(m[2]) // digits

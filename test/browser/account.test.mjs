@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { newUser } from '../lib/keyraft.mjs'
 import { startApp } from './app.mjs'
-import { eachWay, enter, heading, launch, press, quit, refusedWith, signIn, told, visit } from './browser.mjs'
+import { enter, heading, launch, press, quit, refusedWith, signIn, told, visit, withoutScript } from './browser.mjs'
 import { openAccount } from './factors.mjs'
 
 let weather, trains
@@ -18,7 +18,7 @@ after(async () => { await quit(); await weather.close(); await trains.close() })
 
 const offline = { scope: 'openid email offline_access' }
 
-for (const { way, ...options } of eachWay) {
+for (const { way, ...options } of withoutScript) {
   describe(way, () => {
     // windowOf is a browser of this name at which the user has signed in to an application.
     const windowOf = async (t, userAgent, user, more, app = weather) => {

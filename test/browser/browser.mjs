@@ -79,3 +79,6 @@ export async function refusedWith(window, code) {
 
 // eachWay runs walks once with script and once without.
 export const eachWay = [{ way: 'with script', javaScriptEnabled: true }, { way: 'without script', javaScriptEnabled: false }]
+
+// withoutScript is for long walks through pages that have none to run.
+export const withoutScript = eachWay.slice(1)

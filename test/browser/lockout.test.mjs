@@ -3,7 +3,7 @@
 import { after, before, describe, test } from 'node:test'
 import { admin, newUser } from '../lib/keyraft.mjs'
 import { startApp } from './app.mjs'
-import { eachWay, enter, heading, launch, press, quit, told, visit } from './browser.mjs'
+import { enter, heading, launch, press, quit, told, visit, withoutScript } from './browser.mjs'
 import { addAuthenticator, openAccount, secondStep } from './factors.mjs'
 
 let app
@@ -12,7 +12,7 @@ after(async () => { await quit(); await app.close() })
 
 const wrong = 'The user name or the password is wrong, or too many were tried. Wait some minutes and try again.'
 
-for (const { way, ...options } of eachWay) {
+for (const { way, ...options } of withoutScript) {
   describe(way, () => {
     const open = async (t) => {
       const window = await visit(t, options)

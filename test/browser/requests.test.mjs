@@ -4,14 +4,14 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { newUser } from '../lib/keyraft.mjs'
-import { eachWay, enter, heading, launch, press, quit, visit } from './browser.mjs'
+import { enter, heading, launch, press, quit, visit, withoutScript } from './browser.mjs'
 import { newBank } from './waiting.mjs'
 
 let bank
 before(async () => { await launch(); bank = await newBank() })
 after(quit)
 
-for (const { way, ...options } of eachWay) {
+for (const { way, ...options } of withoutScript) {
   describe(way, () => {
     test('two requests of one user: one allowed, one denied, each by what it says', async (t) => {
       const user = await newUser()
@@ -23,14 +23,14 @@ for (const { way, ...options } of eachWay) {
       await window.goto(bank.page)
       await enter(window, user)
       await heading(window, 'Requests that wait for you')
-      const about = (message) => window.getByRole('region').filter({ hasText: message })
+      const about = (message) => window.getByRole('article').filter({ hasText: message })
       await about('Transfer 12').waitFor()
-      assert.equal(await window.getByRole('region', { name: 'Bank asks for access to your account' }).count(), 2)
+      assert.equal(await window.getByRole('article', { name: 'Bank asks for access to your account' }).count(), 2)
       assert.equal(await window.getByText('Not yours').count(), 0)
       await press(window, about(/Transfer 9000/).getByRole('button', { name: 'Deny' }))
       await heading(window, 'Access denied')
       await window.goto(bank.page)
-      assert.equal(await window.getByRole('region').count(), 1)
+      assert.equal(await window.getByRole('article').count(), 1)
       await press(window, about('Transfer 12').getByRole('button', { name: 'Allow' }))
       await heading(window, 'Access allowed')
       await window.goto(bank.page)

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { newUser } from '../lib/keyraft.mjs'
 import { startApp } from './app.mjs'
-import { eachWay, enter, heading, launch, press, quit, visit } from './browser.mjs'
+import { enter, heading, launch, press, quit, visit, withoutScript } from './browser.mjs'
 import { addAuthenticator, openAccount, scan } from './factors.mjs'
 import { newBank, newDevice } from './waiting.mjs'
 
@@ -24,7 +24,7 @@ const sign = async (window, user) => {
   await press(window, 'Anmelden')
 }
 
-for (const { way, ...options } of eachWay) {
+for (const { way, ...options } of withoutScript) {
   describe(way, () => {
     test('ui_locales of the application holds through login, second step and consent, whatever the browser asks for', async (t) => {
       const user = await newUser({ second_factor: true })
