@@ -27,33 +27,49 @@ const (
 	suiteBound = 15 * time.Minute // for a machine that has other things to do
 )
 
-// TestBrowser walks through the pages with Chromium, over plain HTTP as a developer has it
-// and over TLS as users do.
+// TestBrowser walks through the pages with Chromium, over plain HTTP at an address as a
+// developer has it, and over TLS at a name as users do. What hangs on neither is walked
+// once.
 func TestBrowser(t *testing.T) {
 	programs(t, "node", chromium())
 	installed(t, "browser")
-	plain, secure := start(t), start(t, "--dev-tls")
-	t.Run("http", func(t *testing.T) { runNode(t, "browser", secure.front(plain.env())...) })
+	plain, secure := start(t), start(t, "--dev-tls", "--api-addr", "localhost:0")
+	t.Run("http", func(t *testing.T) { runNode(t, "browser", secure.front(plain.env())) })
 	t.Run("https", func(t *testing.T) {
-		runNode(t, "browser", append(secure.front(secure.env()), "KEYRAFT_LOOKS=no")...) // the same pages
+		runNode(t, "browser", secure.front(secure.env()),
+			"login.test.mjs", "answers.test.mjs", "logout.test.mjs", "frames.test.mjs", "passkey.test.mjs", "looks.test.mjs")
 	})
 }
 
-// TestNodeClients: openid-client and oauth4webapi.
+// TestNodeClients: openid-client and oauth4webapi. Over TLS they have certificates too.
 func TestNodeClients(t *testing.T) {
 	programs(t, "node")
 	installed(t, "clients")
-	runNode(t, "clients", start(t).env()...)
+	t.Run("http", func(t *testing.T) { runNode(t, "clients", start(t).env()) })
+	t.Run("https", func(t *testing.T) {
+		_, env := mutual(t)
+		runNode(t, "clients", env)
+	})
 }
 
 // TestGoClients: x/oauth2 with go-oidc, and zitadel/oidc.
 func TestGoClients(t *testing.T) {
 	asked(t)
-	env := append(start(t).env(), "GOFLAGS=-buildvcs=false", "GOWORK=off") // this module's flags are not that one's
-	out := run(t, filepath.Join("clients", "gorp"), env, "go", "test", "-count=1", "-v", "./...")
+	s, env := mutual(t)
+	env = append(env, "GOFLAGS=-buildvcs=false", "GOWORK=off") // this module's flags are not that one's
+	trust := "env SSL_CERT_FILE=" + s.cert()                   // for the tests, not for go's own downloads
+	out := run(t, filepath.Join("clients", "gorp"), env, "go", "test", "-count=1", "-v", "-parallel=16", "-exec", trust, "./...")
 	if !regexp.MustCompile(`(?m)^--- PASS`).MatchString(out) {
 		t.Errorf("no test has run:\n%s", out)
 	}
+}
+
+// mutual starts a server that asks clients for certificates, and says where both are.
+func mutual(t *testing.T) (s server, env []string) {
+	t.Helper()
+	certs := clientCertificates(t)
+	s = start(t, "--dev-tls", "--tls-client-ca-file", filepath.Join(certs, "authority.pem"))
+	return s, append(s.front(s.env()), "KEYRAFT_TEST_CLIENTS="+certs)
 }
 
 // asked skips where nobody asked for what downloads modules and takes minutes, whatever
@@ -148,9 +164,12 @@ func (s server) env() []string {
 // front adds this server's certificate, which is one for localhost, for a front end of
 // the suite's own, and to trust.
 func (s server) front(env []string) []string {
-	cert := filepath.Join(s.dir, "dev-tls.pem")
+	cert := s.cert()
 	return append(env, "NODE_EXTRA_CA_CERTS="+cert, "KEYRAFT_TEST_CERT="+cert, "KEYRAFT_TEST_KEY="+filepath.Join(s.dir, "dev-tls-key.pem"))
 }
+
+// cert is the server's certificate, in a file.
+func (s server) cert() string { return filepath.Join(s.dir, "dev-tls.pem") }
 
 // program is the binary under test, built once; main removes it.
 var program = sync.OnceValues(func() (string, error) {
@@ -202,10 +221,11 @@ func start(t *testing.T, flags ...string) server {
 	return server{ready, data}
 }
 
-// runNode runs the test files of a suite by node's own runner, and tells its counts.
-func runNode(t *testing.T, suite string, env ...string) {
+// runNode runs test files of a suite, or all of them, by node's own runner, and tells its
+// counts.
+func runNode(t *testing.T, suite string, env []string, files ...string) {
 	t.Helper()
-	out := run(t, suite, env, "node", "--test", "--test-timeout=120000", "--test-reporter=tap")
+	out := run(t, suite, env, "node", append([]string{"--test", "--test-timeout=300000", "--test-reporter=tap"}, files...)...)
 	counts := map[string]int{}
 	for _, m := range regexp.MustCompile(`(?m)^# (pass|fail|skipped|duration_ms) (\d+)`).FindAllStringSubmatch(out, -1) {
 		counts[m[1]], _ = strconv.Atoi(m[2]) // digits

@@ -27,12 +27,12 @@ async function body(request) {
 }
 
 // startApp registers a client and serves it; members change the client, redirect_uris are
-// further ones.
-export async function startApp({ redirect_uris = [], ...members } = {}) {
-  const app = { begun: new Map(), got: [], onwards: '' }
+// further ones. With framed it is told of logouts by a frame.
+export async function startApp({ redirect_uris = [], framed = false, ...members } = {}) {
+  const app = { begun: new Map(), got: [], told: [], onwards: '' }
   const server = await listen((request, response) => app.serve(request, response))
   app.url = `http://localhost:${server.address().port}`
-  app.client = await newClient({ redirect_uris: [`${app.url}/cb`, `${app.url}/onwards`, ...redirect_uris], post_logout_redirect_uris: [`${app.url}/bye`], ...members })
+  app.client = await newClient({ redirect_uris: [`${app.url}/cb`, `${app.url}/onwards`, ...redirect_uris], post_logout_redirect_uris: [`${app.url}/bye`], ...(framed && { frontchannel_logout_uri: `${app.url}/told`, frontchannel_logout_session_required: true }), ...members })
   app.metadata = await (await fetch(address + '/.well-known/openid-configuration')).json()
   app.close = () => new Promise((resolve) => { server.close(resolve); server.closeAllConnections() })
 
@@ -49,17 +49,25 @@ export async function startApp({ redirect_uris = [], ...members } = {}) {
   }
   app.start = (more) => `${app.metadata.authorization_endpoint}?${app.parameters(more)}`
 
+  // call asks an endpoint of the metadata as this client.
+  app.call = async (endpoint, parameters) => {
+    const answer = await fetch(app.metadata[endpoint], {
+      method: 'POST',
+      headers: { authorization: `Basic ${Buffer.from(`${app.client.client_id}:${app.client.client_secret}`).toString('base64')}` },
+      body: new URLSearchParams(parameters),
+    })
+    return answer.json()
+  }
+  app.refresh = (tokens) => app.call('token_endpoint', { grant_type: 'refresh_token', refresh_token: tokens.refresh_token })
+  app.active = async (token) => (await app.call('introspection_endpoint', { token })).active
+
   const redeem = async (answer) => {
     if (answer.get('iss') !== app.metadata.issuer) return page('Wrong issuer')
     if (answer.has('error')) return page('Refused', `<p id="error">${escape(answer.get('error'))}</p><p>${escape(answer.get('error_description'))}</p>`)
     const verifier = app.begun.get(answer.get('state'))
     if (!verifier) return page('Wrong state')
     app.begun.delete(answer.get('state'))
-    const tokens = await (await fetch(app.metadata.token_endpoint, {
-      method: 'POST',
-      headers: { authorization: `Basic ${Buffer.from(`${app.client.client_id}:${app.client.client_secret}`).toString('base64')}` },
-      body: new URLSearchParams({ grant_type: 'authorization_code', code: answer.get('code'), redirect_uri: answer.get('at') ?? `${app.url}/cb`, code_verifier: verifier }),
-    })).json()
+    const tokens = await app.call('token_endpoint', { grant_type: 'authorization_code', code: answer.get('code'), redirect_uri: answer.get('at') ?? `${app.url}/cb`, code_verifier: verifier })
     if (!tokens.id_token) return page('No tokens', escape(JSON.stringify(tokens)))
     const claims = JSON.parse(Buffer.from(tokens.id_token.split('.')[1], 'base64url'))
     app.got.push({ tokens, claims })
@@ -85,6 +93,9 @@ export async function startApp({ redirect_uris = [], ...members } = {}) {
         return html(page('To the login', form(app.metadata.authorization_endpoint, app.parameters({ padding: 'x'.repeat(Number(url.searchParams.get('padding') ?? 0)) || undefined }))))
       case '/leave':
         return html(page('To the logout', form(app.metadata.end_session_endpoint, logoutFields(url.searchParams.has('hinted')))))
+      case '/told': // in a frame of the server's last page
+        app.told.push(Object.fromEntries(url.searchParams))
+        return html(page('Told'))
       case '/bye':
         return html(page('Left', `<p id="state">${escape(url.searchParams.get('state'))}</p>`))
     }

@@ -41,9 +41,12 @@ export async function heading(window, text) {
   await window.getByRole('heading', { level: 1, name: text, exact: true }).waitFor()
 }
 
-// press sends the form by the button of this name and waits for where it leads.
-export async function press(window, name) {
-  await window.getByRole('button', { name, exact: true }).click()
+// press sends the form by a button, or the one of this name, and waits for where it leads,
+// also when that is the same page once more.
+export async function press(window, button) {
+  const there = window.waitForEvent('framenavigated', (frame) => frame === window.mainFrame())
+  if (typeof button === 'string') button = window.getByRole('button', { name: button, exact: true })
+  await Promise.all([there, button.click()])
 }
 
 // enter fills the login form in and sends it.
@@ -63,5 +66,19 @@ export async function signIn(window, app, user, more) {
   await heading(window, 'Signed in')
 }
 
+// told waits until the page says this of what went wrong.
+export async function told(window, text) {
+  await window.getByRole('alert').filter({ hasText: text }).waitFor()
+}
+
+// refusedWith waits until the application shows this error of the server's.
+export async function refusedWith(window, code) {
+  await heading(window, 'Refused')
+  assert.equal(await window.locator('#error').innerText(), code)
+}
+
 // eachWay runs walks once with script and once without.
 export const eachWay = [{ way: 'with script', javaScriptEnabled: true }, { way: 'without script', javaScriptEnabled: false }]
+
+// withoutScript is for long walks through pages that have none to run.
+export const withoutScript = eachWay.slice(1)

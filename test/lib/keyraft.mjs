@@ -12,6 +12,13 @@ const missing = (name) => {
 export const address = process.env.KEYRAFT_ADDR ?? missing('KEYRAFT_ADDR')
 const token = process.env.KEYRAFT_TOKEN ?? missing('KEYRAFT_TOKEN')
 
+// settings changes the tenant for the whole run; lists grow.
+export async function settings(members) {
+  const now = await admin('GET', '/tenants/default')
+  const patch = Object.fromEntries(Object.entries(members).map(([name, value]) => [name, Array.isArray(value) ? [...new Set([...(now[name] ?? []), ...value])] : value]))
+  return admin('PATCH', '/tenants/default', patch)
+}
+
 // admin calls the admin API; a refusal is an error that holds what the server said.
 export async function admin(method, path, body) {
   const answer = await fetch(address + '/admin/v1' + path, {
@@ -47,11 +54,13 @@ export function newClient(members = {}) {
 }
 
 // signIn goes to a URL as a browser without script would, fills in whatever pages come,
-// and gives the first URL outside of the server.
+// and gives the first URL outside of the server, the request of a form that goes there, or
+// the last page of the server's own, at which there is nothing to send any more.
 export async function signIn(url, user, { decision = 'allow', jar = new Map() } = {}) {
   let request = { url: new URL(url), method: 'GET' }
+  let decided = false
   for (let hop = 0; hop < 12; hop++) {
-    if (request.url.origin !== new URL(address).origin) return request.url
+    if (request.url.origin !== new URL(address).origin) return request.body ? new Request(request.url, request) : request.url
     const answer = await send(request, jar)
     const to = answer.headers.get('location')
     if (to) {
@@ -59,6 +68,7 @@ export async function signIn(url, user, { decision = 'allow', jar = new Map() } 
       continue
     }
     const page = await answer.text()
+    if (decided && answer.ok && !page.includes('<form')) return page
     if (!page.includes('<form')) throw new Error(`${request.url.pathname} is no page with a form: ${answer.status} ${page}`)
     const [action, fields] = formOf(page)
     if (page.includes('name="password"')) {
@@ -66,6 +76,7 @@ export async function signIn(url, user, { decision = 'allow', jar = new Map() } 
       fields.set('password', user.password)
     } else if (page.includes('name="decision"')) {
       fields.set('decision', decision)
+      decided = true
     }
     request = { url: new URL(action, request.url), method: 'POST', body: fields }
   }
@@ -87,8 +98,8 @@ async function send({ url, method, body }, jar) {
 function formOf(page) {
   const action = text(/<form [^>]*action="([^"]*)"/.exec(page)[1])
   const fields = new URLSearchParams()
-  for (const [tag] of page.matchAll(/<input [^>]*type="hidden"[^>]*>/g)) {
-    fields.append(text(/name="([^"]*)"/.exec(tag)[1]), text(/value="([^"]*)"/.exec(tag)[1]))
+  for (const [tag] of page.matchAll(/<input [^>]*value="[^>]*>/g)) { // those with something in them
+    fields.append(text(/ name="([^"]*)"/.exec(tag)[1]), text(/ value="([^"]*)"/.exec(tag)[1]))
   }
   return [action, fields]
 }

@@ -117,11 +117,13 @@ var (
 )
 
 // signIn opens a URL, fills in whatever pages come, and gives the parameters of the first
-// URL outside of the server.
+// URL outside of the server; nil where the last page is one of the server's, at which
+// there is nothing to send any more.
 func (b *browser) signIn(at string, u user) url.Values {
 	b.t.Helper()
 	server := address(b.t)
 	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, at, nil)
+	typed, decided := "", false
 	for range 12 {
 		if err != nil {
 			b.t.Fatal(err)
@@ -135,10 +137,17 @@ func (b *browser) signIn(at string, u user) url.Values {
 			continue
 		}
 		to := action.FindStringSubmatch(page)
+		if to == nil && decided {
+			return nil
+		}
 		if to == nil {
 			b.t.Fatalf("%s is no page with a form: %s", req.URL.Path, page)
 		}
-		form := url.Values{"username": {u.Username}, "password": {u.Password}, "decision": {"allow"}}
+		if code := req.URL.Query().Get("user_code"); code != "" {
+			typed = code
+		}
+		decided = strings.Contains(page, `name="decision"`)
+		form := url.Values{"username": {u.Username}, "password": {u.Password}, "decision": {"allow"}, "user_code": {typed}}
 		for _, m := range hidden.FindAllStringSubmatch(page, -1) {
 			form.Set(html.UnescapeString(m[1]), html.UnescapeString(m[2]))
 		}

@@ -1,9 +1,14 @@
 package gorp
 
 import (
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"testing"
 	"time"
 
@@ -16,32 +21,62 @@ import (
 )
 
 // key is a client's own, as the library and as the registration want it.
-func key(t *testing.T) (rp.SignerFromKey, map[string]any) {
+func key(t *testing.T, alg jose.SignatureAlgorithm) (rp.SignerFromKey, map[string]any) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	var private crypto.Signer
+	var err error
+	switch alg {
+	case jose.EdDSA:
+		_, private, err = ed25519.GenerateKey(rand.Reader)
+	case jose.RS256, jose.PS256:
+		private, err = rsa.GenerateKey(rand.Reader, 2048)
+	default:
+		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	signer := func() (jose.Signer, error) {
-		return jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: private, KeyID: "k1"}}, nil)
+		return jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: jose.JSONWebKey{Key: private, KeyID: "k1"}}, nil)
 	}
-	public := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &private.PublicKey, KeyID: "k1", Use: "sig", Algorithm: "ES256"}}}
+	public := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: private.Public(), KeyID: "k1", Use: "sig", Algorithm: string(alg)}}}
 	return signer, map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": public}
+}
+
+// rsaKey is such a key as PEM, for the parts of the library that want it so.
+func rsaKey(t *testing.T) ([]byte, map[string]any) {
+	t.Helper()
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &private.PublicKey, KeyID: "k1", Use: "sig", Algorithm: "RS256"}}}
+	text := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)})
+	return text, map[string]any{"token_endpoint_auth_method": "private_key_jwt", "jwks": public}
+}
+
+// keyed is the way of a client with a key.
+func keyed(t *testing.T, alg jose.SignatureAlgorithm) way {
+	t.Helper()
+	signer, members := key(t, alg)
+	return way{"private_key_jwt " + string(alg), members, []rp.Option{rp.WithJWTProfile(signer)}}
+}
+
+// way is how a client proves itself, to the server and to the library.
+type way struct {
+	name    string
+	members map[string]any
+	options []rp.Option
 }
 
 // TestZitadel: discovery, code with PKCE, ID token, refresh, userinfo, revocation, end of
 // the session, by secret and by key.
 func TestZitadel(t *testing.T) {
 	t.Parallel()
-	signer, keyed := key(t)
-	for _, tt := range []struct {
-		name    string
-		members map[string]any
-		options []rp.Option
-	}{
+	for _, tt := range []way{
 		{"client_secret_basic", nil, []rp.Option{rp.WithAuthStyle(oauth2.AuthStyleInHeader)}},
 		{"client_secret_post", map[string]any{"token_endpoint_auth_method": "client_secret_post"}, []rp.Option{rp.WithAuthStyle(oauth2.AuthStyleInParams)}},
-		{"private_key_jwt", keyed, []rp.Option{rp.WithJWTProfile(signer)}},
+		keyed(t, jose.ES256), keyed(t, jose.RS256), keyed(t, jose.PS256), keyed(t, jose.EdDSA),
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
