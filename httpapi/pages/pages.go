@@ -9,7 +9,8 @@
 // Sec-Fetch-Site.
 //
 // Every POST is answered by a page or by 303, never by a redirect that keeps the method
-// (AUT-18). Handlers are safe for concurrent use.
+// (AUT-18). What proved or decided something is answered by 303, to the client or to the
+// page of what comes next, so that neither Reload nor Back sends a password once more. Handlers are safe for concurrent use.
 //
 // Sources: RFC 6749 §4.1, RFC 9700 §4; OpenID Connect Core §3.1.2, RP-Initiated Logout;
 // WCAG 2.2; RFC 8628 §3.3, §5.4.
@@ -36,11 +37,14 @@ const (
 	AuthorizePath = "/oauth2/authorize"
 	LogoutPath    = "/oauth2/logout"
 	loginPath     = "/login"
-	consentPath   = "/consent"
-	passkeyPath   = "/passkey"
-	factorPath    = "/factor"
-	setupPath     = "/factor/setup"
-	assetsPath    = "/assets/{name}"
+	continuePath  = "/continue"
+
+	newPasswordPath = "/login/password"
+	consentPath     = "/consent"
+	passkeyPath     = "/passkey"
+	factorPath      = "/factor"
+	setupPath       = "/factor/setup"
+	assetsPath      = "/assets/{name}"
 )
 
 // Deps are the rooms that decide. All are needed.
@@ -53,6 +57,7 @@ type Deps struct {
 	Consents *identity.Consents
 	Browsers *identity.Browsers
 	Factors  *identity.Factors
+	Resets   *identity.Resets
 	Pending  *pending.Requests
 }
 
@@ -63,7 +68,7 @@ type pages struct {
 
 // Routes are the pages' lines of the routing table.
 func Routes(d Deps) ([]httpapi.Route, error) {
-	if d.Engine == nil || d.View == nil || d.Keys == nil || d.Users == nil || d.Sessions == nil || d.Consents == nil || d.Browsers == nil || d.Factors == nil || d.Pending == nil {
+	if d.Engine == nil || d.View == nil || d.Keys == nil || d.Users == nil || d.Sessions == nil || d.Consents == nil || d.Browsers == nil || d.Factors == nil || d.Resets == nil || d.Pending == nil {
 		return nil, errors.New("pages: every member of Deps is needed")
 	}
 	render, err := newRenderer()
@@ -79,6 +84,10 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		route("GET", AuthorizePath, state.Linearizable, p.authorize),
 		route("POST", AuthorizePath, state.Linearizable, p.authorize),
 		route("POST", loginPath, state.Linearizable, p.login),
+		route("GET", continuePath, state.Linearizable, p.goOn),
+		route("POST", newPasswordPath, state.Linearizable, p.newPassword),
+		route("GET", ResetPath, state.Linearizable, p.reset),
+		route("POST", ResetPath, state.Linearizable, p.setByLink),
 		route("POST", consentPath, state.Linearizable, p.consent),
 		route("GET", LogoutPath, state.Linearizable, p.logout),
 		route("POST", LogoutPath, state.Linearizable, p.logout),
