@@ -22,3 +22,12 @@ func factor(v *state.View, user *state.User, d *Decision) error {
 	}
 	return oauth.InvalidGrant.With("the user must sign in with a second factor; use a grant that takes them through the login page")
 }
+
+// settled holds a grant against a password that its user has to change: nothing new begins
+// with it. A refresh token from before goes on; an administrator ends it with the logins.
+func settled(user *state.User, d *Decision) error {
+	if d.Rotated == nil && identity.MustChange(user, d.Authorization.GetAmr()) {
+		return oauth.InvalidGrant.With("the user must set a new password first; use a grant that takes them through the login page")
+	}
+	return nil
+}

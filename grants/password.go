@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
 )
 
@@ -43,7 +44,7 @@ func (g password) Authorize(ctx context.Context, in *Input, out *Decision) error
 	if out.Scope, err = Narrow(in.View, in.Tenant, in.Client, user, in.Scope); err != nil {
 		return err
 	}
-	a := &state.Authorization{User: user.GetId(), AuthTime: g.now(in.View), Acr: ACRPassword, Amr: []string{"pwd"}}
+	a := &state.Authorization{User: user.GetId(), AuthTime: g.now(in.View), Acr: ACRPassword, Amr: []string{identity.AMRPassword}}
 	if a.Subject, a.Sector, err = g.subject(in.View, in.Client, user.GetId()); err != nil {
 		return err
 	}

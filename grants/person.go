@@ -10,7 +10,7 @@ import (
 )
 
 // person is the half of the gate that a grant passes after it has decided who allowed
-// it: user, issuer, session, lockout, second factor and consent (TOK-30 to TOK-33,
+// it: user, issuer, session, lockout, second factor, password and consent (TOK-30 to TOK-33,
 // TOK-36, WEB-09). It fills in the generations on which that was seen, so that the
 // commit refuses what has changed since. A grant without an Authorization is the
 // client's own and has passed the gate whole.
@@ -57,6 +57,9 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 		}
 	}
 	if err := factor(v, user, d); err != nil {
+		return err
+	}
+	if err := settled(user, d); err != nil {
 		return err
 	}
 	if d.Rotated != nil && d.Rotated.family.GetCreatedAt() <= user.GetSessionsAfter() {

@@ -157,12 +157,12 @@ var errFactor = oauth.InvalidGrant.With("the code is wrong or was used before, o
 
 // guessed counts a wrong code before it is answered. Where the account is locked, the write
 // that it costs locks nobody and prolongs no lock.
-func (f *Factors) guessed(ctx context.Context, user *state.User, locked bool) error {
+func (f *Factors) guessed(ctx context.Context, v *state.View, user *state.User, locked bool) error {
 	account := user.GetId()
 	if locked {
 		account = lockedAccount
 	}
-	if err := f.cfg.Users.Attempt(ctx, user.GetTenant(), account, classFactor, false); err != nil {
+	if err := f.cfg.Users.Attempt(ctx, v, user.GetTenant(), account, classFactor, false); err != nil {
 		return err
 	}
 	return errFactor

@@ -122,7 +122,7 @@ func TestWEB07ACodeIsGoodOnce(t *testing.T) {
 // unlock forgets wrong codes.
 func (f *factored) unlock() {
 	f.t.Helper()
-	if err := f.users.Unlock(f.t.Context(), tenant, f.user.GetId()); err != nil {
+	if err := f.users.Unlock(f.t.Context(), f.view(), tenant, f.user.GetId()); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -349,17 +349,17 @@ func TestWEB05EndOthers(t *testing.T) {
 		}
 		kept = row
 	}
-	if rows, err := s.Of(w.view(), user); err != nil || len(rows) != 5 {
+	if rows, _, err := s.Page(w.view(), user, "", identity.MaxSessions); err != nil || len(rows) != 5 {
 		t.Fatalf("%d sessions, %v", len(rows), err)
 	}
 	if err := s.EndOthers(t.Context(), w.view(), user, kept.GetId()); err != nil {
 		t.Fatal(err)
 	}
-	if rows, err := s.Of(w.view(), user); err != nil || len(rows) != 1 || rows[0].GetId() != kept.GetId() {
+	if rows, _, err := s.Page(w.view(), user, "", identity.MaxSessions); err != nil || len(rows) != 1 || rows[0].GetId() != kept.GetId() {
 		t.Errorf("%d sessions are left, %v", len(rows), err)
 	}
 	w.Pass(13 * time.Hour)
-	if rows, err := s.Of(w.view(), user); err != nil || len(rows) != 0 {
+	if rows, _, err := s.Page(w.view(), user, "", identity.MaxSessions); err != nil || len(rows) != 0 {
 		t.Errorf("a session of long ago is listed: %v", err)
 	}
 }

@@ -20,11 +20,14 @@ package identity
 import "fmt"
 
 // FieldError says which member is wrong, and what to do.
-type FieldError struct{ Field, Detail string }
+type FieldError struct {
+	Field, Detail string
+	Rule          Rule // of passwords; "" for any other member
+}
 
 // Error names the member.
 func (e *FieldError) Error() string { return e.Field + ": " + e.Detail }
 
 func bad(field, format string, args ...any) error {
-	return &FieldError{field, fmt.Sprintf(format, args...)}
+	return &FieldError{Field: field, Detail: fmt.Sprintf(format, args...)}
 }

@@ -89,11 +89,11 @@ func scriptOf(r rune) *unicode.RangeTable {
 // foldPassword is RFC 8265's OpaqueString: one text for all ways to type it.
 func foldPassword(password string) (string, error) {
 	if password == "" || len(password) > maxPassword || !utf8.ValidString(password) {
-		return "", bad("password", "1 to %d bytes of UTF-8 are needed", maxPassword)
+		return "", weak(RuleLong, "1 to %d bytes of UTF-8 are needed", maxPassword)
 	}
 	folded, err := precis.OpaqueString.String(password)
 	if err != nil || folded == "" || len(folded) > maxPassword {
-		return "", bad("password", "it holds characters that can't be typed alike everywhere (RFC 8265); choose others")
+		return "", weak(RuleTyped, "it holds characters that can't be typed alike everywhere (RFC 8265); choose others")
 	}
 	return folded, nil
 }

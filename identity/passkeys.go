@@ -147,10 +147,12 @@ func (f *Factors) BeginRegistration(v *state.View, user *state.User, browser str
 }
 
 // Register stores the passkey that a browser answers BeginRegistration with, under a name
-// for people. Its challenge is used up by it. Errors: oauth.InvalidGrant for an answer that
+// for people. Its challenge is used up by it. first says that the user has no second factor:
+// one that has come meanwhile stays (WEB-09). Errors: oauth.InvalidGrant for an answer that
 // proves nothing or a passkey of another user, oauth.InvalidRequest for a value that is
-// none of this browser, *FieldError for the name.
-func (f *Factors) Register(ctx context.Context, v *state.View, user *state.User, browser, value, answer, name string) error {
+// none of this browser, *FieldError for the name, command.Stale when another factor was
+// first.
+func (f *Factors) Register(ctx context.Context, v *state.View, user *state.User, browser, value, answer, name string, first bool) error {
 	if len(name) > maxPasskeyName || !plain(name) {
 		return bad("name", "at most %d bytes without control characters", maxPasskeyName)
 	}
@@ -187,7 +189,7 @@ func (f *Factors) Register(ctx context.Context, v *state.View, user *state.User,
 			Tenant: user.GetTenant(), User: user.GetId(), Id: passkeyID(key.ID), Kind: state.KindPasskey, Name: name,
 			Public: public, Counter: uint64(key.Authenticator.SignCount),
 		},
-		Challenge: c.Data.Challenge, ChallengeEndsAt: c.Ends + 1,
+		Challenge: c.Data.Challenge, ChallengeEndsAt: c.Ends + 1, First: first,
 	})
 	for _, refused := range []command.Reject{command.Conflict, command.Exists, command.AlreadyUsed, command.AlreadyExpired} {
 		if errors.Is(err, refused) {

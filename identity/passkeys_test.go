@@ -23,7 +23,7 @@ func (f *factored) register(user *state.User, a *testfactor.Authenticator, name 
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if err := f.Register(f.t.Context(), f.view(), user, here, c.Value, a.Create(f.t, c.Options), name); err != nil {
+	if err := f.Register(f.t.Context(), f.view(), user, here, c.Value, a.Create(f.t, c.Options), name, false); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -219,7 +219,7 @@ func TestWEB08ForgedRegistrations(t *testing.T) {
 			t.Fatal(err)
 		}
 		forger := &testfactor.Authenticator{Origin: origin}
-		if err := f.Register(t.Context(), f.view(), f.user, here, c.Value, forger.Create(t, c.Options, forge), ""); !errors.Is(err, oauth.InvalidGrant) {
+		if err := f.Register(t.Context(), f.view(), f.user, here, c.Value, forger.Create(t, c.Options, forge), "", false); !errors.Is(err, oauth.InvalidGrant) {
 			t.Errorf("%s: %v", why, err)
 		}
 	}
@@ -228,24 +228,24 @@ func TestWEB08ForgedRegistrations(t *testing.T) {
 	}
 	c, _ := f.BeginRegistration(f.view(), f.user, here)
 	answer := a.Create(t, c.Options)
-	if err := f.Register(t.Context(), f.view(), bob, here, c.Value, answer, ""); !errors.Is(err, oauth.InvalidRequest) {
+	if err := f.Register(t.Context(), f.view(), bob, here, c.Value, answer, "", false); !errors.Is(err, oauth.InvalidRequest) {
 		t.Errorf("for another user: %v", err)
 	}
-	if err := f.Register(t.Context(), f.view(), f.user, "another", c.Value, answer, ""); !errors.Is(err, oauth.InvalidRequest) {
+	if err := f.Register(t.Context(), f.view(), f.user, "another", c.Value, answer, "", false); !errors.Is(err, oauth.InvalidRequest) {
 		t.Errorf("another browser: %v", err)
 	}
 	var field *identity.FieldError
-	if err := f.Register(t.Context(), f.view(), f.user, here, c.Value, answer, "a\u202ename"); !errors.As(err, &field) {
+	if err := f.Register(t.Context(), f.view(), f.user, here, c.Value, answer, "a\u202ename", false); !errors.As(err, &field) {
 		t.Errorf("a name that turns round: %v", err)
 	}
-	if err := f.Register(t.Context(), f.view(), f.user, here, c.Value, answer, "mine"); err != nil {
+	if err := f.Register(t.Context(), f.view(), f.user, here, c.Value, answer, "mine", false); err != nil {
 		t.Fatal(err)
 	}
 	have, _ := f.Of(f.view(), f.user)
 	if err := f.Remove(t.Context(), f.view(), f.user, have.Passkeys[0].GetId()); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Register(t.Context(), f.view(), f.user, here, c.Value, answer, "again"); !errors.Is(err, oauth.InvalidGrant) {
+	if err := f.Register(t.Context(), f.view(), f.user, here, c.Value, answer, "again", false); !errors.Is(err, oauth.InvalidGrant) {
 		t.Errorf("an answer of before brings a removed passkey back: %v", err)
 	}
 	if err := f.Remove(t.Context(), f.view(), f.user, bobs); !errors.Is(err, command.NotFound) {
@@ -288,7 +288,7 @@ func FuzzPasskeyAnswers(f *testing.F) {
 		if user, err := w.Login(t.Context(), w.view(), tenant, here, login.Value, answer); err == nil {
 			t.Errorf("%q signs %v in", answer, user.GetId())
 		}
-		if err := w.Register(t.Context(), w.view(), w.user, here, adding.Value, answer, ""); err == nil {
+		if err := w.Register(t.Context(), w.view(), w.user, here, adding.Value, answer, "", false); err == nil {
 			t.Errorf("%q adds a passkey", answer)
 		}
 	})
@@ -302,7 +302,7 @@ func FuzzCodes(f *testing.F) {
 	f.Add(" 12-34 56")
 	f.Add("ABCDE-FGHIJ")
 	f.Fuzz(func(t *testing.T, code string) {
-		if err := w.users.Unlock(t.Context(), tenant, w.user.GetId()); err != nil {
+		if err := w.users.Unlock(t.Context(), w.view(), tenant, w.user.GetId()); err != nil {
 			t.Fatal(err)
 		}
 		plain := strings.NewReplacer(" ", "", "-", "").Replace(code)

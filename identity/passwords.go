@@ -3,40 +3,13 @@ package identity
 import (
 	"context"
 	"crypto/sha256"
-	_ "embed"
 	"encoding/base64"
 	"fmt"
-	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
 )
-
-// common are passwords that every guesser tries first, one a line, folded to lower case.
-//
-//go:embed common_passwords.txt
-var common string
-
-// hash holds a password against the policy and hashes it.
-func (u *Users) hash(ctx context.Context, key, password string) (string, error) {
-	folded, err := foldPassword(password)
-	if err != nil {
-		return "", err
-	}
-	lower := strings.ToLower(folded)
-	switch {
-	case utf8.RuneCountInString(folded) < u.cfg.Policy.MinLength:
-		return "", bad("password", "at least %d characters are needed", u.cfg.Policy.MinLength)
-	case sameName(folded, key):
-		return "", bad("password", "it is the user name; choose another")
-	case slices.Contains(strings.Fields(common), lower):
-		return "", bad("password", "it is one of the commonest passwords; choose another")
-	}
-	return u.cfg.Passwords.Hash(ctx, folded)
-}
 
 // sameName tells whether a password is the user name, however it is written.
 func sameName(password, key string) bool {
@@ -100,7 +73,7 @@ func (u *Users) Check(ctx context.Context, v *state.View, tenant, username, pass
 		account, right = lockedAccount, false
 	}
 	if !right || counted {
-		if err := u.Attempt(ctx, tenant, account, class, right); err != nil {
+		if err := u.Attempt(ctx, v, tenant, account, class, right); err != nil {
 			return nil, err
 		}
 	}
@@ -169,9 +142,9 @@ func (u *Users) locked(v *state.View, tenant, user, class string) (locked, count
 	return a.GetLockedUntil() > max(u.cfg.Now().UnixMilli(), v.Clock()), true, nil
 }
 
-// Attempt counts one proof of an account, right or wrong.
-func (u *Users) Attempt(ctx context.Context, tenant, user, class string, right bool) error {
-	p := u.cfg.Policy
+// Attempt counts one proof of an account, right or wrong, by the tenant's policy.
+func (u *Users) Attempt(ctx context.Context, v *state.View, tenant, user, class string, right bool) error {
+	p := u.Policy(v, tenant)
 	result, err := u.cfg.Propose(ctx, &command.RecordAttempt{
 		Tenant: tenant, User: user, Class: class, Ok: right,
 		Limit: p.Failures, Window: p.Window.Milliseconds(), Lock: p.Lock.Milliseconds(),
@@ -186,9 +159,9 @@ func (u *Users) Attempt(ctx context.Context, tenant, user, class string, right b
 }
 
 // Unlock forgets the failures of an account.
-func (u *Users) Unlock(ctx context.Context, tenant, user string) error {
+func (u *Users) Unlock(ctx context.Context, v *state.View, tenant, user string) error {
 	for _, class := range []string{classStranger, classKnown, classFactor} {
-		if err := u.Attempt(ctx, tenant, user, class, true); err != nil {
+		if err := u.Attempt(ctx, v, tenant, user, class, true); err != nil {
 			return err
 		}
 	}

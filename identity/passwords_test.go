@@ -82,7 +82,7 @@ func TestCheckAccounts(t *testing.T) {
 		if n := w.proposals(); n != 1 {
 			t.Errorf("%s: %d writes, where a wrong password makes 1", tt.cause, n)
 		}
-		if err := w.users.Unlock(context.Background(), tenant, mustID(w, "bob")); err != nil {
+		if err := w.users.Unlock(context.Background(), w.view(), tenant, mustID(w, "bob")); err != nil {
 			t.Fatal(err)
 		}
 		w.proposals()
@@ -165,7 +165,7 @@ func TestLockout(t *testing.T) {
 				t.Errorf("locked (known %v): %v, %v", known, locked, err)
 			}
 		}
-		if err := w.users.Unlock(context.Background(), tenant, id); err != nil {
+		if err := w.users.Unlock(context.Background(), w.view(), tenant, id); err != nil {
 			t.Fatal(err)
 		}
 		w.passes("bob", phrase, false)

@@ -211,7 +211,7 @@ func (f *Factors) CheckCode(ctx context.Context, v *state.View, user *state.User
 		return err
 	}
 	if locked || !right {
-		return f.guessed(ctx, user, locked)
+		return f.guessed(ctx, v, user, locked)
 	}
 	return f.use(ctx, proof)
 }

@@ -6,29 +6,45 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 )
 
-// MaxSessions bounds how many sessions of a user are listed in one call.
+// MaxSessions bounds how many sessions of a user are read in one call.
 const MaxSessions = 1000
 
-// Of lists the sessions that a user has now, at most MaxSessions.
-func (s *Sessions) Of(v *state.View, user *state.User) ([]*state.Session, error) {
-	ids, err := v.SessionsOf(user.GetTenant(), user.GetId(), "", MaxSessions)
+// Page lists sessions that a user has now, in the order of their ids: those of at most limit
+// rows after the one of the id after. next is where the list goes on, "" at its end.
+func (s *Sessions) Page(v *state.View, user *state.User, after string, limit int) (rows []*state.Session, next string, err error) {
+	limit = min(limit, MaxSessions)
+	ids, err := v.SessionsOf(user.GetTenant(), user.GetId(), after, limit+1)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var out []*state.Session
+	if len(ids) > limit {
+		ids, next = ids[:limit], ids[limit-1]
+	}
 	for _, id := range ids {
 		row, err := v.Session(user.GetTenant(), id)
 		if err != nil {
 			if s.cfg.Absent(err) {
 				continue // it has ended since the list was read
 			}
-			return nil, err
+			return nil, "", err
 		}
 		if s.Stands(v, row, user) {
-			out = append(out, row)
+			rows = append(rows, row)
 		}
 	}
-	return out, nil
+	return rows, next, nil
+}
+
+// Has tells whether a session is one of the user's that has not ended.
+func (s *Sessions) Has(v *state.View, user *state.User, id string) (bool, error) {
+	if id == "" {
+		return false, nil
+	}
+	row, err := v.Session(user.GetTenant(), id)
+	if err != nil {
+		return false, s.present(err)
+	}
+	return s.Stands(v, row, user), nil
 }
 
 // Stands tells whether a session of a user has not ended, by its time or by what ended all

@@ -34,29 +34,6 @@ type UsersConfig struct {
 	Policy    Policy
 }
 
-// Policy says what a password must be and when guessing stops. Zero values are defaults.
-type Policy struct {
-	MinLength int           // characters; 0: 10
-	Failures  uint32        // within Window that lock an account; 0: 10
-	Window    time.Duration // 0: 15 minutes
-	Lock      time.Duration // 0: 15 minutes
-}
-
-func (p *Policy) fill() {
-	if p.MinLength == 0 {
-		p.MinLength = 10
-	}
-	if p.Failures == 0 {
-		p.Failures = 10
-	}
-	if p.Window == 0 {
-		p.Window = 15 * time.Minute
-	}
-	if p.Lock == 0 {
-		p.Lock = 15 * time.Minute
-	}
-}
-
 // Users makes, changes and checks the users of the built-in store.
 type Users struct {
 	cfg   UsersConfig
@@ -113,6 +90,8 @@ type Profile struct {
 	Entitlements  []string                   `json:"entitlements,omitempty"`
 	Claims        map[string]json.RawMessage `json:"claims,omitempty"`
 	SecondFactor  bool                       `json:"second_factor,omitempty"`
+	// MustChange: who signs in with the password has to set another one first.
+	MustChange bool `json:"must_change_password,omitempty"`
 }
 
 // ProfileOf is the profile of a stored user, without the password.
@@ -122,6 +101,7 @@ func ProfileOf(u *state.User) *Profile {
 		Username: u.GetUsername(), Enabled: &enabled, Email: u.GetEmail(), EmailVerified: u.GetEmailVerified(), Name: u.GetName(),
 		GivenName: u.GetGivenName(), FamilyName: u.GetFamilyName(), PhoneNumber: u.GetPhoneNumber(), PhoneVerified: u.GetPhoneNumberVerified(),
 		Locale: u.GetLocale(), Roles: u.GetRoles(), Groups: u.GetGroups(), Entitlements: u.GetEntitlements(), SecondFactor: u.GetSecondFactor(),
+		MustChange: u.GetMustChangePassword(),
 	}
 	for _, a := range u.GetAttributes() {
 		if p.Claims == nil {
@@ -183,6 +163,7 @@ func (p *Profile) record(old *state.User) (*state.User, error) {
 	u.Email, u.EmailVerified, u.Name, u.GivenName, u.FamilyName = p.Email, p.EmailVerified, p.Name, p.GivenName, p.FamilyName
 	u.PhoneNumber, u.PhoneNumberVerified, u.Locale = p.PhoneNumber, p.PhoneVerified, p.Locale
 	u.Roles, u.Groups, u.Entitlements, u.SecondFactor = p.Roles, p.Groups, p.Entitlements, p.SecondFactor
+	u.MustChangePassword = p.MustChange
 	return u, nil
 }
 
@@ -219,10 +200,13 @@ func (u *Users) Create(ctx context.Context, tenant string, p *Profile) (*state.U
 		return nil, err
 	}
 	if p.Password != "" {
-		if row.Password, err = u.hash(ctx, row.GetKey(), p.Password); err != nil {
+		v, err := u.cfg.View(ctx, state.Local)
+		if err != nil {
 			return nil, err
 		}
-		row.PasswordChangedAt = u.cfg.Now().UnixMilli()
+		if err := u.setPassword(ctx, v, tenant, row, p.Password); err != nil {
+			return nil, err
+		}
 	}
 	row.Tenant, row.Id = tenant, newUserID(ctx)
 	return u.put(ctx, row, 0, false)
@@ -240,10 +224,9 @@ func (u *Users) Update(ctx context.Context, v *state.View, tenant, id string, p 
 		return nil, err
 	}
 	if p.Password != "" {
-		if row.Password, err = u.hash(ctx, row.GetKey(), p.Password); err != nil {
+		if err := u.setPassword(ctx, v, tenant, row, p.Password); err != nil {
 			return nil, err
 		}
-		row.PasswordChangedAt, row.MustChangePassword = u.cfg.Now().UnixMilli(), false
 	}
 	if expect == 0 {
 		expect = old.GetGeneration()

@@ -16,7 +16,7 @@ func (h *holder) account() {
 	}
 	post := func(path string) {
 		h.t.Helper()
-		h.do(ask{method: "POST", path: path, body: "token=x", status: 200})
+		h.do(ask{method: "POST", path: path, body: "token=x", status: 303})
 		h.do(ask{method: "POST", path: path, body: "token=x", header: []string{"Origin", "https://evil.example"}, status: 403})
 	}
 	get("/account")

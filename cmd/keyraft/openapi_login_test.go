@@ -23,10 +23,15 @@ func (h *holder) login() {
 	page("POST", "/oauth2/authorize", authorizeForm("redirect_uri", "https://evil.example").Encode(), 400)
 	credentials := "&username=visitor&password=" + url.QueryEscape(phrase)
 	page("POST", "/login", "flow=forged"+credentials, 400)
-	second := page("POST", "/login", "flow="+hidden(first, "flow")+credentials, 200)
+	page("POST", "/login", "flow="+hidden(first, "flow")+"&username=visitor&password=wrong", 200)
+	onward := page("POST", "/login", "flow="+hidden(first, "flow")+credentials, 303).header.Get("Location")
+	second := page("GET", onward, "", 200)
+	page("GET", "/continue?flow=forged", "", 400)
 	page("POST", "/consent", "flow=forged&decision=allow", 400)
 	page("POST", "/consent", "flow="+hidden(second, "flow")+"&decision=allow", 303)
 	page("GET", authorizePath(), "", 303)
+	page("GET", onward, "", 303)
+	h.newPasswords(b)
 	page("GET", "/oauth2/logout", "", 200)
 	page("GET", "/oauth2/logout?id_token_hint=forged", "", 400)
 	page("POST", "/oauth2/logout", "id_token_hint=forged", 400)
@@ -78,4 +83,31 @@ func (b *jar) hidden(r *reply, name string) string {
 		b.t.Fatalf("no %s in %s", name, r.body)
 	}
 	return string(m[1])
+}
+
+// newPasswords are the pages that set one.
+func (h *holder) newPasswords(b *jar) {
+	user := h.admin("POST", "users", map[string]any{"username": "newcomer", "password": phrase, "must_change_password": true}, 201).text("id")
+	h.admin("POST", "users/nobody/reset-link", nil, 404)
+	link, err := url.Parse(h.admin("POST", "users/"+user+"/reset-link", nil, 201).text("url"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	b.page("GET", "/reset?token=forged", "", 400)
+	form := b.page("GET", b.page("GET", link.RequestURI(), "", 303).header.Get("Location"), "", 200)
+	b.page("POST", "/reset", "page="+b.hidden(form, "page")+"&new=short&again=short", 200)
+	b.page("POST", "/reset", "page="+b.hidden(form, "page")+"&new=another+phrase+of+mine&again=another+phrase+of+mine", 303)
+	b.page("POST", "/reset", "page="+b.hidden(form, "page")+"&new=a+third+phrase+of+mine&again=a+third+phrase+of+mine", 400)
+	b.page("GET", "/reset?done=yes", "", 200)
+	h.admin("DELETE", "users/"+user+"/reset-link", nil, 204)
+	h.admin("DELETE", "users/nobody/reset-link", nil, 404)
+
+	h.admin("POST", "users/"+user+"/password", map[string]any{"password": phrase, "must_change_password": true}, 200)
+	other := h.browser()
+	first := other.page("GET", authorizePath(), "", 200)
+	onward := other.page("POST", "/login", "flow="+other.hidden(first, "flow")+"&username=newcomer&password="+url.QueryEscape(phrase), 303)
+	form = other.page("GET", onward.header.Get("Location"), "", 200)
+	other.page("POST", "/login/password", "flow=forged", 400)
+	other.page("POST", "/login/password", "flow="+other.hidden(form, "flow")+"&new=short&again=short", 200)
+	other.page("POST", "/login/password", "flow="+other.hidden(form, "flow")+"&new=a+third+phrase+of+mine&again=a+third+phrase+of+mine", 303)
 }

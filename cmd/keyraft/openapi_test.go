@@ -571,6 +571,9 @@ func (h *holder) registry() {
 	h.admin("DELETE", "roles/clerk?force=true", nil, 204)
 	h.admin("PATCH", "tenants/default", map[string]any{"refresh_idle_lifetime": "8h", "narrow_scopes": false, "scope_patterns": []string{"device_.*"}}, 200)
 	h.admin("PATCH", "tenants/default", map[string]any{"scope_patterns": []string{"("}}, 400)
+	h.admin("PATCH", "tenants/default", map[string]any{"password_min_length": 10, "password_max_length": 100, "password_refused": []string{"Keyraft2026!"}, "lockout_failures": 10, "lockout_window": "15m", "lockout_time": 900}, 200)
+	h.admin("PATCH", "tenants/default", map[string]any{"password_min_length": 7}, 400)
+	h.admin("PATCH", "tenants/default", map[string]any{"password_min_length": nil, "password_max_length": nil, "password_refused": nil, "lockout_failures": nil, "lockout_window": nil, "lockout_time": nil}, 200)
 	h.admin("PATCH", "tenants/default", map[string]any{"refresh_idle_lifetime": nil, "scope_patterns": nil}, 200)
 }
 

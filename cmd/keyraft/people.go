@@ -14,6 +14,7 @@ type people struct {
 	users    *identity.Users
 	sessions *identity.Sessions
 	consents *identity.Consents
+	resets   *identity.Resets
 	factors  *identity.Factors
 }
 
@@ -29,5 +30,6 @@ func (r *rooms) newPeople(users *identity.Users, boxes *tokens.Boxes, ended *log
 	return &people{
 		users: users, sessions: sessions, factors: factors,
 		consents: &identity.Consents{Propose: s.propose, View: s.view, Absent: absent},
+		resets:   &identity.Resets{Users: users, Hashes: r.shared.Hashes, Seal: boxes.Seal, Open: boxes.Open},
 	}, errors.Join(err1, err2)
 }

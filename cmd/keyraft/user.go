@@ -17,7 +17,7 @@ const usersPath = "/admin/v1/users"
 // newUser builds "keyraft user": the users of a tenant's built-in store.
 func newUser(c console, dial dialer) *cobra.Command {
 	cmd := group("user", "Make and manage users", "  keyraft user list",
-		newUserCreate(c, dial), newUserList(dial), newUserGet(dial), newUserUpdate(c, dial), newUserSetPassword(c, dial),
+		newUserCreate(c, dial), newUserList(dial), newUserGet(dial), newUserUpdate(c, dial), newUserSetPassword(c, dial), newUserResetPassword(dial),
 		newUserUnlock(dial), newUserEndLogins(c, dial), newUserDelete(c, dial))
 	cmd.AddCommand(newUserParts(c, dial)...)
 	addClientFlags(cmd)
@@ -29,7 +29,7 @@ func newUser(c console, dial dialer) *cobra.Command {
 type userFlags struct {
 	file, email, name, givenName, familyName string
 	roles, groups, set                       []string
-	enabled, secondFactor                    bool
+	enabled, secondFactor, mustChange        bool
 }
 
 func (f *userFlags) add(cmd *cobra.Command) {
@@ -44,6 +44,7 @@ func (f *userFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.set, "set", nil, "any other member, as member=JSON")
 	fl.BoolVar(&f.enabled, "enabled", true, "whether the user may sign in")
 	fl.BoolVar(&f.secondFactor, "second-factor", false, "whether a password alone is not enough (second_factor)")
+	fl.BoolVar(&f.mustChange, "must-change-password", false, "whether who signs in with the password has to set another one first (must_change_password)")
 }
 
 // members makes the JSON object of the file and of those flags that were given.
@@ -65,6 +66,7 @@ func (f *userFlags) members(cmd *cobra.Command, c console) (map[string]any, erro
 	}{
 		{"email", "email", f.email}, {"name", "name", f.name}, {"given-name", "given_name", f.givenName}, {"family-name", "family_name", f.familyName},
 		{"role", "roles", f.roles}, {"group", "groups", f.groups}, {"enabled", "enabled", f.enabled}, {"second-factor", "second_factor", f.secondFactor},
+		{"must-change-password", "must_change_password", f.mustChange},
 	} {
 		if cmd.Flags().Changed(t.flag) {
 			m[t.member] = t.value

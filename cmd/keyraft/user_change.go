@@ -46,12 +46,13 @@ func newUserUpdate(c console, dial dialer) *cobra.Command {
 
 func newUserSetPassword(c console, dial dialer) *cobra.Command {
 	var file string
+	var must bool
 	cmd := &cobra.Command{
 		Use:   "set-password ID|@NAME",
 		Short: "Give a user a new password; their logins of before end",
 		Long: `Give a user a new password, which ends every session and token of theirs. It is asked
 for at a terminal; a script gives it in a file (mode 0600) or on standard input.`,
-		Example: "  keyraft user set-password @alice\n  keyraft user set-password @alice --password-file - < alice.password",
+		Example: "  keyraft user set-password @alice\n  keyraft user set-password @alice --password-file - < alice.password\n  keyraft user set-password @alice --must-change",
 		Args:    named("ID|@NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			password, err := passwordFrom(c, file)
@@ -60,11 +61,16 @@ for at a terminal; a script gives it in a file (mode 0600) or on standard input.
 			}
 			return changeUser(cmd, dial, args[0], "the password was changed; logins of before have ended",
 				func(path string) request {
-					return request{method: "POST", path: path + "/password", body: map[string]any{"password": password}}
+					body := map[string]any{"password": password}
+					if must {
+						body["must_change_password"] = true
+					}
+					return request{method: "POST", path: path + "/password", body: body}
 				})
 		},
 	}
 	cmd.Flags().StringVar(&file, "password-file", "", "file that holds the password (- for standard input)")
+	cmd.Flags().BoolVar(&must, "must-change", false, "let the user set another one when they sign in with it")
 	return cmd
 }
 

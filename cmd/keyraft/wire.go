@@ -273,7 +273,7 @@ func (r *rooms) pages(engine *authorize.Engine, boxes *tokens.Boxes, requests *p
 	s := r.server
 	return pages.Routes(pages.Deps{
 		Engine: engine, View: s.view, Keys: r.signing, Users: r.people.users, Sessions: r.people.sessions, Consents: r.people.consents,
-		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open}, Factors: r.people.factors, Pending: requests,
+		Browsers: &identity.Browsers{Seal: boxes.Seal, Open: boxes.Open}, Factors: r.people.factors, Resets: r.people.resets, Pending: requests,
 	})
 }
 
@@ -434,7 +434,7 @@ func (r *rooms) admin(revoker *tokens.Revoker, introspector *tokens.Introspector
 	s, n := r.server, r.server.node
 	return adminapi.Routes(adminapi.Deps{
 		View: s.view, Propose: s.propose, Clients: r.registry, Users: r.people.users, Absent: absent, Revoker: revoker, Introspector: introspector,
-		Sessions: r.people.sessions, Consents: r.people.consents, Factors: r.people.factors,
+		Sessions: r.people.sessions, Consents: r.people.consents, Factors: r.people.factors, Resets: r.people.resets, ResetPath: pages.ResetPath,
 		Signing: r.signing, Shared: r.shared, Proofs: s.proofs.Load(), Rotation: s.rotation(), Now: time.Now, WriteTimeout: s.cfg.WriteTimeout,
 		Cluster: adminapi.Cluster{
 			Status: n.Status, Members: n.Members, Remove: n.Remove, Promote: n.Promote, Transfer: n.TransferLeader,

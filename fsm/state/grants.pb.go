@@ -1222,10 +1222,12 @@ type AuthorizationRequest struct {
 	AuthenticatedAt  int64                  `protobuf:"varint,27,opt,name=authenticated_at,json=authenticatedAt,proto3" json:"authenticated_at,omitempty"` // seconds: in this flow; 0: not yet
 	Pushed           string                 `protobuf:"bytes,28,opt,name=pushed,proto3" json:"pushed,omitempty"`                                           // id of the pushed request that it came by
 	Id               string                 `protobuf:"bytes,29,opt,name=id,proto3" json:"id,omitempty"`
-	UserCode         string                 `protobuf:"bytes,30,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"`        // of a device, in the device's flow
-	ScopeGiven       bool                   `protobuf:"varint,31,opt,name=scope_given,json=scopeGiven,proto3" json:"scope_given,omitempty"` // scope was a parameter, not the client's own
-	Waiting          string                 `protobuf:"bytes,32,opt,name=waiting,proto3" json:"waiting,omitempty"`                          // page of ours that asks about a request that waits, instead of an answer: device, requests
-	Page             string                 `protobuf:"bytes,34,opt,name=page,proto3" json:"page,omitempty"`                                // of ours, where no client asked: it comes next
+	UserCode         string                 `protobuf:"bytes,30,opt,name=user_code,json=userCode,proto3" json:"user_code,omitempty"`                 // of a device, in the device's flow
+	ScopeGiven       bool                   `protobuf:"varint,31,opt,name=scope_given,json=scopeGiven,proto3" json:"scope_given,omitempty"`          // scope was a parameter, not the client's own
+	Waiting          string                 `protobuf:"bytes,32,opt,name=waiting,proto3" json:"waiting,omitempty"`                                   // page of ours that asks about a request that waits, instead of an answer: device, requests
+	Page             string                 `protobuf:"bytes,34,opt,name=page,proto3" json:"page,omitempty"`                                         // of ours, where no client asked: it comes next
+	ConsentedAt      int64                  `protobuf:"varint,35,opt,name=consented_at,json=consentedAt,proto3" json:"consented_at,omitempty"`       // milliseconds: of the consent that its user gave in this flow; 0: not yet
+	SessionsAfter    int64                  `protobuf:"varint,36,opt,name=sessions_after,json=sessionsAfter,proto3" json:"sessions_after,omitempty"` // of the user with a first factor, when they gave it
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1491,6 +1493,20 @@ func (x *AuthorizationRequest) GetPage() string {
 	return ""
 }
 
+func (x *AuthorizationRequest) GetConsentedAt() int64 {
+	if x != nil {
+		return x.ConsentedAt
+	}
+	return 0
+}
+
+func (x *AuthorizationRequest) GetSessionsAfter() int64 {
+	if x != nil {
+		return x.SessionsAfter
+	}
+	return 0
+}
+
 // AuthorizationCode is what an authorization code says.
 type AuthorizationCode struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -1754,7 +1770,7 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1c\n" +
 	"\tunlimited\x18\x06 \x01(\bR\tunlimited\x12\x12\n" +
 	"\x04hash\x18\a \x01(\fR\x04hash\x12\x19\n" +
-	"\bhash_key\x18\b \x01(\rR\ahashKey\"\xb9\a\n" +
+	"\bhash_key\x18\b \x01(\rR\ahashKey\"\x83\b\n" +
 	"\x14AuthorizationRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12*\n" +
@@ -1794,7 +1810,9 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"\vscope_given\x18\x1f \x01(\bR\n" +
 	"scopeGiven\x12\x18\n" +
 	"\awaiting\x18  \x01(\tR\awaiting\x12\x12\n" +
-	"\x04page\x18\" \x01(\tR\x04page\"\xd4\x02\n" +
+	"\x04page\x18\" \x01(\tR\x04page\x12!\n" +
+	"\fconsented_at\x18# \x01(\x03R\vconsentedAt\x12%\n" +
+	"\x0esessions_after\x18$ \x01(\x03R\rsessionsAfter\"\xd4\x02\n" +
 	"\x11AuthorizationCode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12E\n" +
 	"\rauthorization\x18\x02 \x01(\v2\x1f.keyraft.state.v1.AuthorizationR\rauthorization\x12!\n" +

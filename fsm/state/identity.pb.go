@@ -106,6 +106,8 @@ type User struct {
 	PhoneNumberVerified bool                   `protobuf:"varint,23,opt,name=phone_number_verified,json=phoneNumberVerified,proto3" json:"phone_number_verified,omitempty"`
 	Locale              string                 `protobuf:"bytes,24,opt,name=locale,proto3" json:"locale,omitempty"`
 	Entitlements        []string               `protobuf:"bytes,25,rep,name=entitlements,proto3" json:"entitlements,omitempty"`
+	ResetHash           []byte                 `protobuf:"bytes,26,opt,name=reset_hash,json=resetHash,proto3" json:"reset_hash,omitempty"`     // keyed hash of the link by which they may set a password; level 1, as the next
+	ResetUntil          int64                  `protobuf:"varint,27,opt,name=reset_until,json=resetUntil,proto3" json:"reset_until,omitempty"` // seconds: when that link ends
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -313,6 +315,20 @@ func (x *User) GetEntitlements() []string {
 		return x.Entitlements
 	}
 	return nil
+}
+
+func (x *User) GetResetHash() []byte {
+	if x != nil {
+		return x.ResetHash
+	}
+	return nil
+}
+
+func (x *User) GetResetUntil() int64 {
+	if x != nil {
+		return x.ResetUntil
+	}
+	return 0
 }
 
 // Attempts counts failed proofs of one account, over all nodes. Level 1.
@@ -1038,7 +1054,7 @@ const file_fsm_state_identity_proto_rawDesc = "" +
 	"\x18fsm/state/identity.proto\x12\x10keyraft.state.v1\"3\n" +
 	"\tAttribute\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04json\x18\x02 \x01(\fR\x04json\"\xaf\x06\n" +
+	"\x04json\x18\x02 \x01(\fR\x04json\"\xef\x06\n" +
 	"\x04User\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1a\n" +
@@ -1073,7 +1089,11 @@ const file_fsm_state_identity_proto_rawDesc = "" +
 	"\fphone_number\x18\x16 \x01(\tR\vphoneNumber\x122\n" +
 	"\x15phone_number_verified\x18\x17 \x01(\bR\x13phoneNumberVerified\x12\x16\n" +
 	"\x06locale\x18\x18 \x01(\tR\x06locale\x12\"\n" +
-	"\fentitlements\x18\x19 \x03(\tR\fentitlements\"\x8a\x01\n" +
+	"\fentitlements\x18\x19 \x03(\tR\fentitlements\x12\x1d\n" +
+	"\n" +
+	"reset_hash\x18\x1a \x01(\fR\tresetHash\x12\x1f\n" +
+	"\vreset_until\x18\x1b \x01(\x03R\n" +
+	"resetUntil\"\x8a\x01\n" +
 	"\bAttempts\x12\x16\n" +
 	"\x06failed\x18\x01 \x01(\rR\x06failed\x12$\n" +
 	"\x0ewindow_ends_at\x18\x02 \x01(\x03R\fwindowEndsAt\x12!\n" +

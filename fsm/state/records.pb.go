@@ -425,6 +425,7 @@ type TenantSettings struct {
 	AccessTokenClaims    []*ClaimRule           `protobuf:"bytes,13,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
 	DetailsTypes         []string               `protobuf:"bytes,14,rep,name=details_types,json=detailsTypes,proto3" json:"details_types,omitempty"` // of authorization_details (RFC 9396) that the tenant's resources know
 	Registration         *RegistrationPolicy    `protobuf:"bytes,30,opt,name=registration,proto3" json:"registration,omitempty"`
+	Passwords            *PasswordPolicy        `protobuf:"bytes,40,opt,name=passwords,proto3" json:"passwords,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -564,6 +565,99 @@ func (x *TenantSettings) GetRegistration() *RegistrationPolicy {
 	return nil
 }
 
+func (x *TenantSettings) GetPasswords() *PasswordPolicy {
+	if x != nil {
+		return x.Passwords
+	}
+	return nil
+}
+
+// PasswordPolicy says what users' passwords must be, and when guessing stops. 0 is the
+// built-in default. Level 1.
+type PasswordPolicy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MinLength     uint32                 `protobuf:"varint,1,opt,name=min_length,json=minLength,proto3" json:"min_length,omitempty"` // characters, as the next
+	MaxLength     uint32                 `protobuf:"varint,2,opt,name=max_length,json=maxLength,proto3" json:"max_length,omitempty"`
+	Refused       []string               `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`    // besides the commonest, folded
+	Failures      uint32                 `protobuf:"varint,4,opt,name=failures,proto3" json:"failures,omitempty"` // within the window that lock an account
+	Window        int64                  `protobuf:"varint,5,opt,name=window,proto3" json:"window,omitempty"`     // seconds, as the next
+	Lock          int64                  `protobuf:"varint,6,opt,name=lock,proto3" json:"lock,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PasswordPolicy) Reset() {
+	*x = PasswordPolicy{}
+	mi := &file_fsm_state_records_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PasswordPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PasswordPolicy) ProtoMessage() {}
+
+func (x *PasswordPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_state_records_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PasswordPolicy.ProtoReflect.Descriptor instead.
+func (*PasswordPolicy) Descriptor() ([]byte, []int) {
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PasswordPolicy) GetMinLength() uint32 {
+	if x != nil {
+		return x.MinLength
+	}
+	return 0
+}
+
+func (x *PasswordPolicy) GetMaxLength() uint32 {
+	if x != nil {
+		return x.MaxLength
+	}
+	return 0
+}
+
+func (x *PasswordPolicy) GetRefused() []string {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+func (x *PasswordPolicy) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *PasswordPolicy) GetWindow() int64 {
+	if x != nil {
+		return x.Window
+	}
+	return 0
+}
+
+func (x *PasswordPolicy) GetLock() int64 {
+	if x != nil {
+		return x.Lock
+	}
+	return 0
+}
+
 // ClaimRule puts something that is known of the user into a claim of access
 // tokens. Level 1.
 type ClaimRule struct {
@@ -576,7 +670,7 @@ type ClaimRule struct {
 
 func (x *ClaimRule) Reset() {
 	*x = ClaimRule{}
-	mi := &file_fsm_state_records_proto_msgTypes[5]
+	mi := &file_fsm_state_records_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +682,7 @@ func (x *ClaimRule) String() string {
 func (*ClaimRule) ProtoMessage() {}
 
 func (x *ClaimRule) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[5]
+	mi := &file_fsm_state_records_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +695,7 @@ func (x *ClaimRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRule.ProtoReflect.Descriptor instead.
 func (*ClaimRule) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{5}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ClaimRule) GetClaim() string {
@@ -635,7 +729,7 @@ type SecretHash struct {
 
 func (x *SecretHash) Reset() {
 	*x = SecretHash{}
-	mi := &file_fsm_state_records_proto_msgTypes[6]
+	mi := &file_fsm_state_records_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +741,7 @@ func (x *SecretHash) String() string {
 func (*SecretHash) ProtoMessage() {}
 
 func (x *SecretHash) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[6]
+	mi := &file_fsm_state_records_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +754,7 @@ func (x *SecretHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecretHash.ProtoReflect.Descriptor instead.
 func (*SecretHash) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{6}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SecretHash) GetId() string {
@@ -803,7 +897,7 @@ type Client struct {
 
 func (x *Client) Reset() {
 	*x = Client{}
-	mi := &file_fsm_state_records_proto_msgTypes[7]
+	mi := &file_fsm_state_records_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +909,7 @@ func (x *Client) String() string {
 func (*Client) ProtoMessage() {}
 
 func (x *Client) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[7]
+	mi := &file_fsm_state_records_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +922,7 @@ func (x *Client) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Client.ProtoReflect.Descriptor instead.
 func (*Client) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{7}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Client) GetTenant() string {
@@ -1439,7 +1533,7 @@ type OpaqueToken struct {
 
 func (x *OpaqueToken) Reset() {
 	*x = OpaqueToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[8]
+	mi := &file_fsm_state_records_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1545,7 @@ func (x *OpaqueToken) String() string {
 func (*OpaqueToken) ProtoMessage() {}
 
 func (x *OpaqueToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[8]
+	mi := &file_fsm_state_records_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1558,7 @@ func (x *OpaqueToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpaqueToken.ProtoReflect.Descriptor instead.
 func (*OpaqueToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{8}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OpaqueToken) GetTenant() string {
@@ -1655,7 +1749,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fsm_state_records_proto_msgTypes[9]
+	mi := &file_fsm_state_records_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1761,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[9]
+	mi := &file_fsm_state_records_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1774,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{9}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Event) GetSeq() uint64 {
@@ -1773,7 +1867,7 @@ type SigningKey struct {
 
 func (x *SigningKey) Reset() {
 	*x = SigningKey{}
-	mi := &file_fsm_state_records_proto_msgTypes[10]
+	mi := &file_fsm_state_records_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1879,7 @@ func (x *SigningKey) String() string {
 func (*SigningKey) ProtoMessage() {}
 
 func (x *SigningKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[10]
+	mi := &file_fsm_state_records_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1892,7 @@ func (x *SigningKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigningKey.ProtoReflect.Descriptor instead.
 func (*SigningKey) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{10}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SigningKey) GetTenant() string {
@@ -1894,7 +1988,7 @@ type ClusterKey struct {
 
 func (x *ClusterKey) Reset() {
 	*x = ClusterKey{}
-	mi := &file_fsm_state_records_proto_msgTypes[11]
+	mi := &file_fsm_state_records_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2000,7 @@ func (x *ClusterKey) String() string {
 func (*ClusterKey) ProtoMessage() {}
 
 func (x *ClusterKey) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[11]
+	mi := &file_fsm_state_records_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2013,7 @@ func (x *ClusterKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterKey.ProtoReflect.Descriptor instead.
 func (*ClusterKey) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{11}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ClusterKey) GetName() string {
@@ -1988,7 +2082,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_fsm_state_records_proto_msgTypes[12]
+	mi := &file_fsm_state_records_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2094,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[12]
+	mi := &file_fsm_state_records_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2107,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{12}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Node) GetId() string {
@@ -2135,7 +2229,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[13]
+	mi := &file_fsm_state_records_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +2241,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[13]
+	mi := &file_fsm_state_records_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2254,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{13}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JoinToken) GetExpiresAt() int64 {
@@ -2213,7 +2307,7 @@ type Gateway struct {
 
 func (x *Gateway) Reset() {
 	*x = Gateway{}
-	mi := &file_fsm_state_records_proto_msgTypes[14]
+	mi := &file_fsm_state_records_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2319,7 @@ func (x *Gateway) String() string {
 func (*Gateway) ProtoMessage() {}
 
 func (x *Gateway) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[14]
+	mi := &file_fsm_state_records_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2332,7 @@ func (x *Gateway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
 func (*Gateway) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{14}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Gateway) GetId() string {
@@ -2296,7 +2390,7 @@ type AdminToken struct {
 
 func (x *AdminToken) Reset() {
 	*x = AdminToken{}
-	mi := &file_fsm_state_records_proto_msgTypes[15]
+	mi := &file_fsm_state_records_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2308,7 +2402,7 @@ func (x *AdminToken) String() string {
 func (*AdminToken) ProtoMessage() {}
 
 func (x *AdminToken) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[15]
+	mi := &file_fsm_state_records_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2321,7 +2415,7 @@ func (x *AdminToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminToken.ProtoReflect.Descriptor instead.
 func (*AdminToken) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{15}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AdminToken) GetId() string {
@@ -2363,7 +2457,7 @@ type Consumed struct {
 
 func (x *Consumed) Reset() {
 	*x = Consumed{}
-	mi := &file_fsm_state_records_proto_msgTypes[16]
+	mi := &file_fsm_state_records_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2469,7 @@ func (x *Consumed) String() string {
 func (*Consumed) ProtoMessage() {}
 
 func (x *Consumed) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[16]
+	mi := &file_fsm_state_records_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2482,7 @@ func (x *Consumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consumed.ProtoReflect.Descriptor instead.
 func (*Consumed) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{16}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Consumed) GetExpiresAt() int64 {
@@ -2417,7 +2511,7 @@ type Answered struct {
 
 func (x *Answered) Reset() {
 	*x = Answered{}
-	mi := &file_fsm_state_records_proto_msgTypes[17]
+	mi := &file_fsm_state_records_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2523,7 @@ func (x *Answered) String() string {
 func (*Answered) ProtoMessage() {}
 
 func (x *Answered) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_state_records_proto_msgTypes[17]
+	mi := &file_fsm_state_records_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2536,7 @@ func (x *Answered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answered.ProtoReflect.Descriptor instead.
 func (*Answered) Descriptor() ([]byte, []int) {
-	return file_fsm_state_records_proto_rawDescGZIP(), []int{17}
+	return file_fsm_state_records_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Answered) GetBody() []byte {
@@ -2513,7 +2607,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x04jwks\x18\x02 \x01(\fR\x04jwks\x12\x19\n" +
 	"\bjwks_uri\x18\x03 \x01(\tR\ajwksUri\x12\x10\n" +
 	"\x03alg\x18\x04 \x01(\tR\x03alg\x12!\n" +
-	"\fsoftware_ids\x18\x05 \x03(\tR\vsoftwareIds\"\xef\x05\n" +
+	"\fsoftware_ids\x18\x05 \x03(\tR\vsoftwareIds\"\xaf\x06\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +
 	"signingAlg\x122\n" +
@@ -2532,8 +2626,18 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x13allow_never_expires\x18\f \x01(\bR\x11allowNeverExpires\x12K\n" +
 	"\x13access_token_claims\x18\r \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaims\x12#\n" +
 	"\rdetails_types\x18\x0e \x03(\tR\fdetailsTypes\x12H\n" +
-	"\fregistration\x18\x1e \x01(\v2$.keyraft.state.v1.RegistrationPolicyR\fregistrationB\x10\n" +
-	"\x0e_refresh_grace\"9\n" +
+	"\fregistration\x18\x1e \x01(\v2$.keyraft.state.v1.RegistrationPolicyR\fregistration\x12>\n" +
+	"\tpasswords\x18( \x01(\v2 .keyraft.state.v1.PasswordPolicyR\tpasswordsB\x10\n" +
+	"\x0e_refresh_grace\"\xb0\x01\n" +
+	"\x0ePasswordPolicy\x12\x1d\n" +
+	"\n" +
+	"min_length\x18\x01 \x01(\rR\tminLength\x12\x1d\n" +
+	"\n" +
+	"max_length\x18\x02 \x01(\rR\tmaxLength\x12\x18\n" +
+	"\arefused\x18\x03 \x03(\tR\arefused\x12\x1a\n" +
+	"\bfailures\x18\x04 \x01(\rR\bfailures\x12\x16\n" +
+	"\x06window\x18\x05 \x01(\x03R\x06window\x12\x12\n" +
+	"\x04lock\x18\x06 \x01(\x03R\x04lock\"9\n" +
 	"\tClaimRule\x12\x14\n" +
 	"\x05claim\x18\x01 \x01(\tR\x05claim\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\"\xb9\x01\n" +
@@ -2791,39 +2895,41 @@ func file_fsm_state_records_proto_rawDescGZIP() []byte {
 	return file_fsm_state_records_proto_rawDescData
 }
 
-var file_fsm_state_records_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_fsm_state_records_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_fsm_state_records_proto_goTypes = []any{
 	(*Cluster)(nil),            // 0: keyraft.state.v1.Cluster
 	(*Tenant)(nil),             // 1: keyraft.state.v1.Tenant
 	(*RegistrationPolicy)(nil), // 2: keyraft.state.v1.RegistrationPolicy
 	(*StatementIssuer)(nil),    // 3: keyraft.state.v1.StatementIssuer
 	(*TenantSettings)(nil),     // 4: keyraft.state.v1.TenantSettings
-	(*ClaimRule)(nil),          // 5: keyraft.state.v1.ClaimRule
-	(*SecretHash)(nil),         // 6: keyraft.state.v1.SecretHash
-	(*Client)(nil),             // 7: keyraft.state.v1.Client
-	(*OpaqueToken)(nil),        // 8: keyraft.state.v1.OpaqueToken
-	(*Event)(nil),              // 9: keyraft.state.v1.Event
-	(*SigningKey)(nil),         // 10: keyraft.state.v1.SigningKey
-	(*ClusterKey)(nil),         // 11: keyraft.state.v1.ClusterKey
-	(*Node)(nil),               // 12: keyraft.state.v1.Node
-	(*JoinToken)(nil),          // 13: keyraft.state.v1.JoinToken
-	(*Gateway)(nil),            // 14: keyraft.state.v1.Gateway
-	(*AdminToken)(nil),         // 15: keyraft.state.v1.AdminToken
-	(*Consumed)(nil),           // 16: keyraft.state.v1.Consumed
-	(*Answered)(nil),           // 17: keyraft.state.v1.Answered
+	(*PasswordPolicy)(nil),     // 5: keyraft.state.v1.PasswordPolicy
+	(*ClaimRule)(nil),          // 6: keyraft.state.v1.ClaimRule
+	(*SecretHash)(nil),         // 7: keyraft.state.v1.SecretHash
+	(*Client)(nil),             // 8: keyraft.state.v1.Client
+	(*OpaqueToken)(nil),        // 9: keyraft.state.v1.OpaqueToken
+	(*Event)(nil),              // 10: keyraft.state.v1.Event
+	(*SigningKey)(nil),         // 11: keyraft.state.v1.SigningKey
+	(*ClusterKey)(nil),         // 12: keyraft.state.v1.ClusterKey
+	(*Node)(nil),               // 13: keyraft.state.v1.Node
+	(*JoinToken)(nil),          // 14: keyraft.state.v1.JoinToken
+	(*Gateway)(nil),            // 15: keyraft.state.v1.Gateway
+	(*AdminToken)(nil),         // 16: keyraft.state.v1.AdminToken
+	(*Consumed)(nil),           // 17: keyraft.state.v1.Consumed
+	(*Answered)(nil),           // 18: keyraft.state.v1.Answered
 }
 var file_fsm_state_records_proto_depIdxs = []int32{
 	4, // 0: keyraft.state.v1.Tenant.settings:type_name -> keyraft.state.v1.TenantSettings
 	3, // 1: keyraft.state.v1.RegistrationPolicy.statement_issuers:type_name -> keyraft.state.v1.StatementIssuer
-	5, // 2: keyraft.state.v1.TenantSettings.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
+	6, // 2: keyraft.state.v1.TenantSettings.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
 	2, // 3: keyraft.state.v1.TenantSettings.registration:type_name -> keyraft.state.v1.RegistrationPolicy
-	6, // 4: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
-	5, // 5: keyraft.state.v1.Client.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 4: keyraft.state.v1.TenantSettings.passwords:type_name -> keyraft.state.v1.PasswordPolicy
+	7, // 5: keyraft.state.v1.Client.secrets:type_name -> keyraft.state.v1.SecretHash
+	6, // 6: keyraft.state.v1.Client.access_token_claims:type_name -> keyraft.state.v1.ClaimRule
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_fsm_state_records_proto_init() }
@@ -2832,14 +2938,14 @@ func file_fsm_state_records_proto_init() {
 		return
 	}
 	file_fsm_state_records_proto_msgTypes[4].OneofWrappers = []any{}
-	file_fsm_state_records_proto_msgTypes[7].OneofWrappers = []any{}
+	file_fsm_state_records_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_state_records_proto_rawDesc), len(file_fsm_state_records_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -11,7 +11,7 @@ const FirstLifetime = 600
 // session before the second: what asks for a session alone asks for both. It travels on
 // sealed, so no form field of a browser can say it.
 func (e *Engine) ProvedFirst(v *state.View, r *state.AuthorizationRequest, user *state.User, amr []string) {
-	r.User, r.Amr, r.AuthenticatedAt = user.GetId(), amr, e.now(v)
+	r.User, r.Amr, r.AuthenticatedAt, r.SessionsAfter = user.GetId(), amr, e.now(v), user.GetSessionsAfter()
 }
 
 // First is who has given the first of two proofs in the course of a request; nil for
@@ -27,7 +27,7 @@ func (e *Engine) First(v *state.View, r *state.AuthorizationRequest) (*state.Use
 		}
 		return nil, err
 	}
-	if user.GetDisabled() || user.GetSessionsAfter() >= r.GetAuthenticatedAt()*1000 {
+	if user.GetDisabled() || user.GetSessionsAfter() != r.GetSessionsAfter() { // their logins were ended since
 		return nil, nil
 	}
 	return user, nil

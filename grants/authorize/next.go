@@ -120,6 +120,9 @@ func (e *Engine) login(v *state.View, client *state.Client, r *state.Authorizati
 			return Login, oauth.LoginRequired.With("another user than that of id_token_hint is signed in"), nil
 		}
 	}
+	if identity.MustChange(who.User, s.GetAmr()) { // the login page asks for another password
+		return Login, oauth.LoginRequired.With("the user must set a new password"), nil
+	}
 	needed, err := identity.FactorNeeded(v, who.User, s.GetAmr())
 	if err != nil {
 		return 0, nil, err
@@ -140,6 +143,9 @@ func FactorAsked(r *state.AuthorizationRequest, amr []string) bool {
 // consent tells whether the user must be asked. What is remembered counts unless the
 // client wants them asked anew.
 func (e *Engine) consent(v *state.View, client *state.Client, r *state.AuthorizationRequest, who Present) (bool, error) {
+	if r.GetConsentedAt() != 0 {
+		return e.remembered(v, r, who)
+	}
 	if slices.Contains(r.GetPrompt(), "consent") {
 		return true, nil
 	}
@@ -154,12 +160,31 @@ func (e *Engine) consent(v *state.View, client *state.Client, r *state.Authoriza
 	if r.GetScope() == "" && !client.GetSelfRegistered() {
 		return false, nil
 	}
-	c, err := v.Consent(r.GetTenant(), who.User.GetId(), client.GetId())
+	return e.remembered(v, r, who)
+}
+
+// Consented notes in a request that its user has just been asked, and has allowed it. It
+// counts while that consent stands: one that was taken back is asked for anew.
+func (e *Engine) Consented(v *state.View, r *state.AuthorizationRequest, user *state.User) error {
+	c, err := v.Consent(r.GetTenant(), user.GetId(), r.GetClientId())
+	if err != nil && !e.cfg.Absent(err) {
+		return err
+	}
+	r.ConsentedAt = c.GetGrantedAt()
+	return nil
+}
+
+// remembered tells whether the user must be asked, by what they have allowed before.
+func (e *Engine) remembered(v *state.View, r *state.AuthorizationRequest, who Present) (bool, error) {
+	c, err := v.Consent(r.GetTenant(), who.User.GetId(), r.GetClientId())
 	if e.cfg.Absent(err) {
 		return true, nil
 	}
 	if err != nil {
 		return false, err
+	}
+	if at := r.GetConsentedAt(); at != 0 && at != c.GetGrantedAt() {
+		return true, nil
 	}
 	return !covers(c.GetScopes(), strings.Fields(r.GetScope())) || !covers(c.GetResources(), r.GetResources()) ||
 		!covers(c.GetClaims(), Claims(v, r, who.User)), nil

@@ -23,7 +23,7 @@ func (e *Engine) own(v *state.View, r *state.AuthorizationRequest, who Present) 
 		return 0, &Failure{Err: oauth.InvalidRequest.With("this login has taken too long; open the page again")}
 	}
 	s := who.Session
-	if s == nil {
+	if s == nil || identity.MustChange(who.User, s.GetAmr()) {
 		return Login, nil
 	}
 	needed, err := identity.FactorNeeded(v, who.User, s.GetAmr())

@@ -48,6 +48,9 @@ type Deps struct {
 	Sessions *identity.Sessions
 	Consents *identity.Consents
 	Factors  *identity.Factors
+	Resets   *identity.Resets
+	// ResetPath is where a reset link leads, below a tenant's issuer.
+	ResetPath string
 	// Absent tells the error of a row that is not there from that of a broken store.
 	Absent       func(error) bool
 	Revoker      *tokens.Revoker
@@ -105,8 +108,8 @@ func (d *Deps) check() error {
 	switch {
 	case d.View == nil || d.Propose == nil || d.Clients == nil || d.Revoker == nil || d.Introspector == nil ||
 		d.Signing == nil || d.Shared == nil || d.Proofs == nil || d.Now == nil || d.Users == nil || d.Sessions == nil || d.Consents == nil ||
-		d.Factors == nil || d.Absent == nil:
-		return errors.New("adminapi: Deps needs View, Propose, Clients, Revoker, Introspector, Signing, Shared, Proofs, Now, Users, Sessions, Consents, Factors and Absent")
+		d.Factors == nil || d.Resets == nil || d.ResetPath == "" || d.Absent == nil:
+		return errors.New("adminapi: Deps needs View, Propose, Clients, Revoker, Introspector, Signing, Shared, Proofs, Now, Users, Sessions, Consents, Factors, Resets, ResetPath and Absent")
 	case d.OutboundURL == nil:
 		return errors.New("adminapi: Deps needs OutboundURL")
 	case d.Gateways.Instances == nil || d.Gateways.Receipt == nil:
@@ -145,7 +148,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 	a := &api{Deps: d, keys: job, backups: make(chan struct{}, maxBackups)}
 	var routes []httpapi.Route
 	for _, group := range [][]endpoint{
-		a.clientEndpoints(), a.userEndpoints(), a.userLoginEndpoints(), a.revocationEndpoints(), a.gatewayEndpoints(), a.keyEndpoints(), a.tenantEndpoints(), a.registryEndpoints(),
+		a.clientEndpoints(), a.userEndpoints(), a.userLoginEndpoints(), a.resetEndpoints(), a.revocationEndpoints(), a.gatewayEndpoints(), a.keyEndpoints(), a.tenantEndpoints(), a.registryEndpoints(),
 		a.registrationEndpoints(), a.issuerEndpoints(),
 		a.clusterEndpoints(), a.snapshotEndpoints(),
 	} {

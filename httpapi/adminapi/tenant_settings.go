@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -178,6 +179,7 @@ func (a *api) patchTenant(r *request) error {
 // apply puts the members of a patch into s, in the order of their names.
 func (r *request) apply(s *state.TenantSettings, patch map[string]json.RawMessage) error {
 	known := settings()
+	maps.Copy(known, passwordSettings())
 	if r.who.tenant == "" {
 		known["allow_never_expires"] = plain(func(s *state.TenantSettings, on bool) error { s.AllowNeverExpires = on; return nil })
 	}
@@ -202,7 +204,7 @@ func (r *request) apply(s *state.TenantSettings, patch map[string]json.RawMessag
 			return err
 		}
 	}
-	return nil
+	return checkPasswords(s)
 }
 
 // settingsLine is what a tenant shows of its settings. Absent: the default.
@@ -220,6 +222,7 @@ type settingsLine struct {
 	DetailsTypes         []string `json:"authorization_details_types,omitempty"`
 
 	AccessTokenClaims []clients.ClaimRule `json:"access_token_claims,omitempty"`
+	passwordLine
 }
 
 func settingsOf(s *state.TenantSettings) settingsLine {
@@ -228,7 +231,7 @@ func settingsOf(s *state.TenantSettings) settingsLine {
 		RefreshIdleLifetime: s.GetRefreshIdleLifetime(), IDTokenLifetime: s.GetIdTokenLifetime(),
 		NarrowScopes: s.GetNarrowScopes(), RefuseUnknownScopes: s.GetRefuseUnknownScopes(), AllowNeverExpires: s.GetAllowNeverExpires(),
 		ScopePatterns: s.GetScopePatterns(), GrantTypes: s.GetGrantTypes(), DetailsTypes: s.GetDetailsTypes(),
-		AccessTokenClaims: clients.ClaimRulesFrom(s.GetAccessTokenClaims()),
+		AccessTokenClaims: clients.ClaimRulesFrom(s.GetAccessTokenClaims()), passwordLine: passwordsOf(s.GetPasswords()),
 	}
 	if s != nil {
 		line.RefreshGrace = s.RefreshGrace

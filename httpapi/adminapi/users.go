@@ -165,7 +165,8 @@ func (a *api) patchUser(r *request) error {
 // setPassword gives a user a new password, which ends every login of before.
 func (a *api) setPassword(r *request) error {
 	var in struct {
-		Password string `json:"password"`
+		Password   string `json:"password"`
+		MustChange bool   `json:"must_change_password"` // at the next login
 	}
 	if err := httpapi.DecodeJSON(r.RequestCtx, &in); err != nil {
 		return err
@@ -175,7 +176,7 @@ func (a *api) setPassword(r *request) error {
 	}
 	return a.changeUser(r, func(u *state.User) (*identity.Profile, error) {
 		p := identity.ProfileOf(u)
-		p.Password = in.Password
+		p.Password, p.MustChange = in.Password, in.MustChange
 		return p, nil
 	})
 }
@@ -254,7 +255,7 @@ func (a *api) endLogins(r *request) error {
 func (a *api) unlockUser(r *request) error {
 	u, err := a.currentUser(r)
 	if err == nil {
-		err = a.Users.Unlock(r.ctx, r.tenant, u.GetId())
+		err = a.Users.Unlock(r.ctx, r.view, r.tenant, u.GetId())
 	}
 	if err != nil {
 		return err

@@ -208,6 +208,7 @@ func (w *world) serve() {
 	w.consents = &identity.Consents{Propose: w.Propose, View: w.View, Absent: absent}
 	w.routes, err = adminapi.Routes(adminapi.Deps{
 		Users: users, Sessions: sessions, Consents: w.consents, Factors: factors, Absent: absent,
+		Resets: &identity.Resets{Users: users, Hashes: shared.Hashes, Seal: boxes.Seal, Open: boxes.Open}, ResetPath: "/reset",
 		View: w.View, Propose: w.Propose, Clients: registry, Revoker: revoker, Introspector: introspector, Signing: signing, Shared: shared, Proofs: newProofs(w.t, shared, time.Now),
 		Rotation: tokens.KeyJobConfig{View: w.View, Ring: w.ring, Now: time.Now}, Now: time.Now, Cluster: w.cluster(),
 		OutboundURL: outbound.New(outbound.Config{}).Check,

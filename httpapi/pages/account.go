@@ -1,6 +1,7 @@
 package pages
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -37,8 +38,8 @@ const (
 	stepUpIn = 900 // to send its form
 )
 
-// maxLines bounds each list of the account page.
-const maxLines = 100
+// lines bounds each list of the account page; what is left is on pages of its own.
+const lines = 100
 
 // View models of the account.
 type (
@@ -47,9 +48,9 @@ type (
 		Here                      bool
 	}
 	consentLine struct {
-		ID, Name, Since   string
-		Scopes            []scope
-		Claims, Resources []string
+		ID, Name, Since string
+		Scopes, Claims  []scope
+		Resources       []string
 	}
 	factorLine  struct{ ID, Name, Added, Used string }
 	accountPage struct {
@@ -62,6 +63,9 @@ type (
 		CanPasskey        bool
 		Factors           bool
 		Codes             int
+		// Where the lists go on; "" at their ends. Later: this page is no first one.
+		SessionsNext, ConsentsNext string
+		Later                      bool
 	}
 )
 
@@ -99,6 +103,9 @@ func (x *visit) owner(page string, maxAge int64) (who authorize.Present, ok bool
 	step, err := x.p.Engine.Next(x.view, r, who)
 	if err != nil || step == authorize.Done {
 		return who, err == nil, err
+	}
+	if x.IsPost() { // what was sent may hold a password
+		return authorize.Present{}, false, x.later(r)
 	}
 	return authorize.Present{}, false, x.next(r, who, "")
 }
@@ -148,24 +155,36 @@ func (p *pages) account(x *visit) error {
 }
 
 func (x *visit) listSessions(m *accountPage, who authorize.Present) error {
-	rows, err := x.p.Sessions.Of(x.view, who.User)
+	after := x.form.Get("sessions_after")
+	rows, next, err := x.p.Sessions.Page(x.view, who.User, after, lines)
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(rows, func(a, b *state.Session) int { return int(b.GetAuthTime() - a.GetAuthTime()) })
-	for _, s := range rows[:min(len(rows), maxLines)] {
+	here := func(s *state.Session) bool { return s.GetId() == who.Session.GetId() }
+	if after == "" && !slices.ContainsFunc(rows, here) {
+		rows = append(rows, who.Session)
+	}
+	slices.SortStableFunc(rows, func(a, b *state.Session) int { return cmp.Compare(b.GetAuthTime(), a.GetAuthTime()) })
+	for _, s := range rows {
 		m.Sessions = append(m.Sessions, sessionLine{
-			ID: s.GetId(), Agent: s.GetUserAgent(), Address: s.GetAddress(), Since: moment(s.GetAuthTime() * 1000), Here: s.GetId() == who.Session.GetId(),
+			ID: s.GetId(), Agent: s.GetUserAgent(), Address: s.GetAddress(), Since: moment(s.GetAuthTime() * 1000), Here: here(s),
 		})
 	}
+	m.SessionsNext, m.Later = next, m.Later || after != ""
 	return nil
 }
 
 func (x *visit) listConsents(m *accountPage, user *state.User) error {
-	ids, err := x.view.ConsentsOf(x.tenant, user.GetId(), "", maxLines)
+	after := x.form.Get("consents_after")
+	ids, err := x.view.ConsentsOf(x.tenant, user.GetId(), after, lines+1)
 	if err != nil {
 		return err
 	}
+	if len(ids) > lines {
+		ids = ids[:lines]
+		m.ConsentsNext = ids[lines-1]
+	}
+	m.Later = m.Later || after != ""
 	for _, id := range ids {
 		c, err := x.view.Consent(x.tenant, user.GetId(), id)
 		if err != nil {
@@ -176,7 +195,7 @@ func (x *visit) listConsents(m *accountPage, user *state.User) error {
 			name = clientName(client)
 		}
 		m.Consents = append(m.Consents, consentLine{
-			ID: id, Name: name, Since: moment(c.GetGrantedAt()), Scopes: x.scopes(strings.Join(c.GetScopes(), " ")), Claims: c.GetClaims(), Resources: c.GetResources(),
+			ID: id, Name: name, Since: moment(c.GetGrantedAt()), Scopes: x.scopes(strings.Join(c.GetScopes(), " ")), Claims: x.claims(c.GetClaims()), Resources: c.GetResources(),
 		})
 	}
 	return nil
@@ -217,15 +236,15 @@ func (p *pages) endSessions(x *visit) error {
 		}
 		return x.done()
 	}
-	rows, err := p.Sessions.Of(x.view, who.User)
-	if err != nil {
-		return err
-	}
 	sid := x.form.Get("end")
 	if sid == who.Session.GetId() {
 		return x.signOut(who.Session, "")
 	}
-	if slices.ContainsFunc(rows, func(s *state.Session) bool { return s.GetId() == sid }) { // nobody ends another's
+	own, err := p.Sessions.Has(x.view, who.User, sid)
+	if err != nil {
+		return err
+	}
+	if own { // nobody ends another's
 		if err := p.Sessions.End(x.ctx, x.tenant, sid); err != nil {
 			return err
 		}

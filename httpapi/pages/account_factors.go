@@ -36,8 +36,8 @@ type (
 		Last                          bool
 	}
 	passwordPage struct {
-		Action, Back, Token, Wrong, User string
-		HasPassword                      bool
+		Action, Back, Token, Wrong, User, Rules string
+		HasPassword                             bool
 	}
 )
 
@@ -129,7 +129,7 @@ func (p *pages) addPasskey(x *visit) error {
 	if err != nil || !ok {
 		return err
 	}
-	err = p.Factors.Register(x.ctx, x.view, who.User, x.browser(), x.form.Get("ceremony"), x.form.Get("answer"), x.form.Get("name"))
+	err = p.Factors.Register(x.ctx, x.view, who.User, x.browser(), x.form.Get("ceremony"), x.form.Get("answer"), x.form.Get("name"), false)
 	var field *identity.FieldError
 	switch {
 	case errors.As(err, &field):
@@ -251,7 +251,7 @@ func (p *pages) showPassword(x *visit) error {
 func (x *visit) password(who authorize.Present, wrong string) error {
 	return x.page(fasthttp.StatusOK, "password", "", &passwordPage{
 		Action: x.below(passwordPath), Back: x.below(AccountPath), Token: x.token(who.Session), Wrong: wrong, User: who.User.GetUsername(),
-		HasPassword: who.User.GetPassword() != "",
+		HasPassword: who.User.GetPassword() != "", Rules: x.rules(),
 	})
 }
 
@@ -275,16 +275,10 @@ func (p *pages) changePassword(x *visit) error {
 	if next != x.form.Get("again") {
 		return x.password(who, "password.differ")
 	}
-	profile := identity.ProfileOf(user)
-	profile.Password = next
-	var field *identity.FieldError
-	if next == "" {
-		return x.password(who, "password.weak")
-	}
-	changed, err := p.Users.Update(x.ctx, x.view, x.tenant, user.GetId(), profile, user.GetGeneration())
+	changed, err := p.Users.ChangePassword(x.ctx, x.view, user, next)
 	switch {
-	case errors.As(err, &field):
-		return x.password(who, "password.weak")
+	case broken(err) != "":
+		return x.password(who, broken(err))
 	case errors.Is(err, command.Stale):
 		return x.see(passwordPath)
 	case err != nil:

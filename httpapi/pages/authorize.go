@@ -64,21 +64,14 @@ func (x *visit) next(r *state.AuthorizationRequest, who authorize.Present, wrong
 	}
 	switch step {
 	case authorize.Done:
-		if r.GetPage() != "" {
-			return x.see(r.GetPage())
-		}
-		answer, err := x.p.Engine.Finish(x.ctx, x.view, r, who)
-		if err != nil {
-			return err
-		}
-		return x.answer(answer)
+		return x.finish(r, who)
 	case authorize.Login:
 		first, err := x.p.Engine.First(x.view, r)
 		if err != nil {
 			return err
 		}
 		if first != nil {
-			return x.factor(r, first, wrong)
+			return x.prove(r, first, wrong)
 		}
 		return x.askLogin(r, wrong)
 	case authorize.Factor:
@@ -94,9 +87,21 @@ func (x *visit) next(r *state.AuthorizationRequest, who authorize.Present, wrong
 	}
 	return x.page(fasthttp.StatusOK, "consent", origin(r.GetRedirectUri()), &consentPage{
 		Action: x.below(consentPath), Flow: flow, Client: clientName(client), Unapproved: client.GetSelfRegistered(), About: x.about(r),
-		User: who.User.GetUsername(), Scopes: x.scopes(r.GetScope()), Claims: authorize.Claims(x.view, r, who.User), Resources: r.GetResources(),
+		User: who.User.GetUsername(), Scopes: x.scopes(r.GetScope()), Claims: x.claims(authorize.Claims(x.view, r, who.User)), Resources: r.GetResources(),
 		Details: details(r.GetDetails()), Where: origin(r.GetRedirectUri()),
 	})
+}
+
+// finish answers the client, or goes on to the page of ours that it was for.
+func (x *visit) finish(r *state.AuthorizationRequest, who authorize.Present) error {
+	if r.GetPage() != "" {
+		return x.see(r.GetPage())
+	}
+	answer, err := x.p.Engine.Finish(x.ctx, x.view, r, who)
+	if err != nil {
+		return err
+	}
+	return x.answer(answer)
 }
 
 // askLogin shows the login page.
@@ -179,9 +184,6 @@ func (x *visit) flow() (*state.AuthorizationRequest, error) {
 	return r, err
 }
 
-// Methods of authentication (RFC 8176).
-const amrPassword = "pwd"
-
 // login answers POST /login: user name and password.
 func (p *pages) login(x *visit) error {
 	r, err := x.flow()
@@ -204,19 +206,20 @@ func (p *pages) login(x *visit) error {
 	if err != nil {
 		return err
 	}
-	return x.proved(r, user, []string{amrPassword})
+	return x.proved(r, user, []string{identity.AMRPassword})
 }
 
 // proved goes on with a user who has proved who they are, in one way or two. What needs two
-// waits for the second, and there is no session before it (WEB-09).
+// waits for the second, and a password that must be changed for the new one; there is no
+// session before it (WEB-09).
 func (x *visit) proved(r *state.AuthorizationRequest, user *state.User, amr []string) error {
-	needed, err := identity.FactorNeeded(x.view, user, amr)
+	needed, err := x.secondNeeded(r, user, amr)
 	if err != nil {
 		return err
 	}
-	if needed || authorize.FactorAsked(r, amr) {
+	if needed || identity.MustChange(user, amr) {
 		x.p.Engine.ProvedFirst(x.view, r, user, amr)
-		return x.factor(r, user, "")
+		return x.later(r)
 	}
 	acr := authorize.ACRPassword
 	if slices.Contains(amr, identity.AMRFactors) {
@@ -227,7 +230,26 @@ func (x *visit) proved(r *state.AuthorizationRequest, user *state.User, amr []st
 		return err
 	}
 	authorize.Authenticated(r, s)
-	return x.next(r, authorize.Present{Session: s, User: user}, "")
+	return x.onward(r, authorize.Present{Session: s, User: user})
+}
+
+func (x *visit) secondNeeded(r *state.AuthorizationRequest, user *state.User, amr []string) (bool, error) {
+	needed, err := identity.FactorNeeded(x.view, user, amr)
+	return needed || authorize.FactorAsked(r, amr), err
+}
+
+// prove shows the page of what a user who has begun to sign in has yet to do.
+func (x *visit) prove(r *state.AuthorizationRequest, user *state.User, wrong string) error {
+	needed, err := x.secondNeeded(r, user, r.GetAmr())
+	switch {
+	case err != nil:
+		return err
+	case needed:
+		return x.factor(r, user, wrong)
+	case identity.MustChange(user, r.GetAmr()):
+		return x.askNewPassword(r, user, wrong)
+	}
+	return x.askLogin(r, wrong)
 }
 
 // signIn makes a session of a user who has just proved who they are, or goes on with the
@@ -297,9 +319,8 @@ func (p *pages) consent(x *visit) error {
 	if x.view, err = p.View(x.ctx, state.Linearizable); err != nil {
 		return err
 	}
-	answer, err := p.Engine.Finish(x.ctx, x.view, r, who)
-	if err != nil {
+	if err := p.Engine.Consented(x.view, r, user); err != nil {
 		return err
 	}
-	return x.answer(answer)
+	return x.onward(r, who)
 }

@@ -33,6 +33,7 @@ type (
 		Action, Flow, Client, Wrong string
 		Value, Secret               string
 		QR                          template.HTML
+		Passkey                     *passkeyForm
 	}
 )
 
@@ -69,7 +70,7 @@ func (x *visit) factor(r *state.AuthorizationRequest, user *state.User, wrong st
 	})
 }
 
-// offerSetUp shows a new authenticator. The login must be a recent one: whoever finds a
+// offerSetUp shows a new authenticator, and a passkey where there can be one. The login must be a recent one: whoever finds a
 // browser signed in can't make its user's second factor their own.
 func (x *visit) offerSetUp(r *state.AuthorizationRequest, user *state.User, wrong string) error {
 	recent, err := x.recent(r)
@@ -83,10 +84,14 @@ func (x *visit) offerSetUp(r *state.AuthorizationRequest, user *state.User, wron
 	if err != nil {
 		return err
 	}
-	return x.showSetUp(r, e, wrong)
+	return x.showSetUp(r, user, e, wrong)
 }
 
-func (x *visit) showSetUp(r *state.AuthorizationRequest, e *identity.Enrolment, wrong string) error {
+func (x *visit) showSetUp(r *state.AuthorizationRequest, user *state.User, e *identity.Enrolment, wrong string) error {
+	ceremony, err := x.p.Factors.BeginRegistration(x.view, user, x.browser())
+	if err != nil {
+		return err
+	}
 	flow, err := x.p.Engine.SealFlow(x.view, r, x.browser())
 	if err != nil {
 		return err
@@ -97,6 +102,7 @@ func (x *visit) showSetUp(r *state.AuthorizationRequest, e *identity.Enrolment, 
 	}
 	return x.page(fasthttp.StatusOK, "setup", origin(r.GetRedirectUri()), &setupPage{
 		Action: x.below(setupPath), Flow: flow, Client: x.asker(r), Wrong: wrong, Value: e.Value, Secret: e.Secret(), QR: image,
+		Passkey: x.passkey(setupPath, flow, ceremony),
 	})
 }
 
@@ -178,8 +184,8 @@ func refused(err error) bool {
 	return errors.Is(err, oauth.InvalidGrant) || errors.Is(err, oauth.InvalidRequest)
 }
 
-// setUp answers POST /factor/setup: the first code of an authenticator, for a user who has
-// no second factor. One who has is asked for it.
+// setUp answers POST /factor/setup: the first code of an authenticator, or a new passkey, for
+// a user who has no second factor. One who has is asked for it.
 func (p *pages) setUp(x *visit) error {
 	r, err := x.flow()
 	if err != nil {
@@ -206,15 +212,22 @@ func (p *pages) setUp(x *visit) error {
 	if held.Any() || !recent {
 		return x.factor(r, user, "")
 	}
-	value := x.form.Get("enrolment")
-	err = p.Factors.ConfirmTOTP(x.ctx, x.view, user, x.browser(), value, x.form.Get("code"), true)
+	method, value := amrCode, x.form.Get("enrolment")
+	if answer := x.form.Get("answer"); answer != "" {
+		method = amrPasskey
+		if err = p.Factors.Register(x.ctx, x.view, user, x.browser(), x.form.Get("ceremony"), answer, "", true); refused(err) {
+			return x.factor(r, user, "passkey.wrong")
+		}
+	} else {
+		err = p.Factors.ConfirmTOTP(x.ctx, x.view, user, x.browser(), value, x.form.Get("code"), true)
+	}
 	switch {
 	case errors.Is(err, oauth.InvalidGrant):
 		e, err := p.Factors.ResumeTOTP(x.view, user, x.browser(), value)
 		if err != nil {
 			return err
 		}
-		return x.showSetUp(r, e, "totp.wrong")
+		return x.showSetUp(r, user, e, "totp.wrong")
 	case errors.Is(err, oauth.InvalidRequest), errors.Is(err, command.Stale):
 		if x.view, err = p.View(x.ctx, state.Linearizable); err != nil {
 			return err
@@ -223,7 +236,7 @@ func (p *pages) setUp(x *visit) error {
 	case err != nil:
 		return err
 	}
-	return x.proved(r, user, both(amr, amrCode))
+	return x.proved(r, user, both(amr, method))
 }
 
 // passkeyLogin answers POST /passkey: a passkey alone, which knows its user.

@@ -13,7 +13,8 @@ import (
 
 // logout answers GET and POST /oauth2/logout (RP-Initiated Logout §2). A request with a
 // genuine id_token_hint of this very session ends it; any other shows a page that asks,
-// for a link of somebody else's making must not sign people out (AUT-29).
+// for a link of somebody else's making must not sign people out (AUT-29). A hint alone ends
+// nothing: what comes without a browser is told where to send that.
 func (p *pages) logout(x *visit) error {
 	s, _, err := x.present()
 	if err != nil {
@@ -23,6 +24,9 @@ func (p *pages) logout(x *visit) error {
 	if err != nil {
 		return err
 	}
+	if s == nil && x.backEnd() {
+		return x.sendBrowser()
+	}
 	confirmed := x.IsPost() && x.form.Get("confirm") == "yes" && x.cookie(flowCookie) != "" && x.form.Get("browser") == browserOf(x.cookie(flowCookie))
 	if s != nil && !hinted && !confirmed {
 		return x.page(fasthttp.StatusOK, "logout", origin(back), &logoutPage{
@@ -31,6 +35,25 @@ func (p *pages) logout(x *visit) error {
 		})
 	}
 	return x.signOut(s, back)
+}
+
+// backEnd tells a client's own POST from that of a browser, which always says where a form
+// comes from. ID tokens lie in histories and logs, so whoever posts one has not shown to be
+// the client, let alone the user.
+func (x *visit) backEnd() bool {
+	return x.IsPost() && x.form.Get("id_token_hint") != "" && len(x.PostBody()) <= maxMoved &&
+		len(x.Request.Header.Peek(fasthttp.HeaderOrigin)) == 0 && len(x.Request.Header.Peek("Sec-Fetch-Site")) == 0
+}
+
+// sendBrowser names the address at which the browser, whose cookie says who is signed in,
+// brings the same request.
+func (x *visit) sendBrowser() error {
+	issuer, err := x.p.Keys.Issuer(x.view, x.tenant)
+	if err != nil {
+		return err
+	}
+	x.redirect(issuer + LogoutPath + "?" + string(x.PostBody()))
+	return nil
 }
 
 // signOut ends the browser's session, if it has one, and tells its applications.

@@ -9,7 +9,8 @@
 // Sec-Fetch-Site.
 //
 // Every POST is answered by a page or by 303, never by a redirect that keeps the method
-// (AUT-18). Handlers are safe for concurrent use.
+// (AUT-18). What proved or decided something is answered by 303, to the client or to the
+// page of what comes next, so that neither Reload nor Back sends a password once more. Handlers are safe for concurrent use.
 //
 // Sources: RFC 6749 §4.1, RFC 9700 §4; OpenID Connect Core §3.1.2, RP-Initiated Logout;
 // WCAG 2.2; RFC 8628 §3.3, §5.4.
@@ -39,11 +40,14 @@ const (
 	// wso2LogoutPath is where clients that are set up for WSO2's server send users.
 	wso2LogoutPath = "/oidc/logout"
 	loginPath      = "/login"
-	consentPath    = "/consent"
-	passkeyPath    = "/passkey"
-	factorPath     = "/factor"
-	setupPath      = "/factor/setup"
-	assetsPath     = "/assets/{name}"
+	continuePath   = "/continue"
+
+	newPasswordPath = "/login/password"
+	consentPath     = "/consent"
+	passkeyPath     = "/passkey"
+	factorPath      = "/factor"
+	setupPath       = "/factor/setup"
+	assetsPath      = "/assets/{name}"
 )
 
 // Deps are the rooms that decide. All are needed.
@@ -56,6 +60,7 @@ type Deps struct {
 	Consents *identity.Consents
 	Browsers *identity.Browsers
 	Factors  *identity.Factors
+	Resets   *identity.Resets
 	Pending  *pending.Requests
 }
 
@@ -66,7 +71,7 @@ type pages struct {
 
 // Routes are the pages' lines of the routing table.
 func Routes(d Deps) ([]httpapi.Route, error) {
-	if d.Engine == nil || d.View == nil || d.Keys == nil || d.Users == nil || d.Sessions == nil || d.Consents == nil || d.Browsers == nil || d.Factors == nil || d.Pending == nil {
+	if d.Engine == nil || d.View == nil || d.Keys == nil || d.Users == nil || d.Sessions == nil || d.Consents == nil || d.Browsers == nil || d.Factors == nil || d.Resets == nil || d.Pending == nil {
 		return nil, errors.New("pages: every member of Deps is needed")
 	}
 	render, err := newRenderer()
@@ -82,6 +87,10 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		route("GET", AuthorizePath, state.Linearizable, p.authorize),
 		route("POST", AuthorizePath, state.Linearizable, p.authorize),
 		route("POST", loginPath, state.Linearizable, p.login),
+		route("GET", continuePath, state.Linearizable, p.goOn),
+		route("POST", newPasswordPath, state.Linearizable, p.newPassword),
+		route("GET", ResetPath, state.Linearizable, p.reset),
+		route("POST", ResetPath, state.Linearizable, p.setByLink),
 		route("POST", consentPath, state.Linearizable, p.consent),
 		route("GET", LogoutPath, state.Linearizable, p.logout),
 		route("POST", LogoutPath, state.Linearizable, p.logout),
@@ -198,7 +207,7 @@ func (x *visit) fail(err error) error {
 			return err
 		}
 		if x.stranger(failure) {
-			return x.onward(failure.Err, answer)
+			return x.offer(failure.Err, answer)
 		}
 		return x.answer(answer)
 	case errors.As(err, &refusal):
@@ -223,8 +232,8 @@ func (x *visit) stranger(f *authorize.Failure) bool {
 	return true
 }
 
-// onward lets the person decide whether to go to where a refusal would have sent them.
-func (x *visit) onward(refusal *oauth.Error, a *authorize.Answer) error {
+// offer lets the person decide whether to go to where a refusal would have sent them.
+func (x *visit) offer(refusal *oauth.Error, a *authorize.Answer) error {
 	p := &errorPage{Detail: refusal.Description(), Code: string(refusal.Code()), Where: origin(a.URI)}
 	if a.IsFormPost() {
 		p.Action, p.Params = a.URI, a.Params

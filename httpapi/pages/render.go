@@ -37,7 +37,8 @@ type (
 		About                             about
 		Unapproved                        bool
 		Scopes                            []scope
-		Claims, Resources                 []string
+		Claims                            []scope
+		Resources                         []string
 		Details                           []string // of authorization_details, each as JSON with a line a member
 	}
 	logoutPage struct{ Action, Browser, Back, Hint, ClientID, State string }
@@ -170,6 +171,16 @@ func (x *visit) scopes(list string) []scope {
 	for _, name := range strings.Fields(list) {
 		text := x.p.render.catalogues[x.lang]["scope."+name]
 		out = append(out, scope{name, text})
+	}
+	return out
+}
+
+// claims are claims by their names with what people read of them; of one that no
+// specification knows the name alone.
+func (x *visit) claims(names []string) []scope {
+	var out []scope
+	for _, name := range names {
+		out = append(out, scope{name, x.p.render.catalogues[x.lang]["claim."+name]})
 	}
 	return out
 }

@@ -23,19 +23,22 @@ func models() map[string]any {
 	line := factorLine{ID: hostile, Name: hostile, Added: hostile, Used: hostile}
 	return map[string]any{
 		"factor":        &factorPage{Action: "/factor", Flow: hostile, Client: hostile, User: hostile, Wrong: "factor.wrong", Code: true, Recovery: true, Passkey: form},
-		"setup":         &setupPage{Action: "/factor/setup", Flow: hostile, Client: hostile, Wrong: "totp.wrong", Value: hostile, Secret: hostile, QR: image},
+		"setup":         &setupPage{Action: "/factor/setup", Flow: hostile, Client: hostile, Wrong: "totp.wrong", Value: hostile, Secret: hostile, QR: image, Passkey: form},
 		"authenticator": &authenticatorPage{Action: "/a", Back: "/account", Token: hostile, Wrong: "totp.wrong", Value: hostile, Secret: hostile, QR: image, Replaces: true},
 		"add_passkey":   &addPasskeyPage{Back: "/account", Wrong: "passkey.wrong", Passkey: form},
 		"recovery":      &recoveryPage{Action: "/a", Back: "/account", Token: hostile, Codes: []string{hostile}},
 		"remove":        &removePage{Action: "/a", Back: "/account", Token: hostile, ID: hostile, Name: hostile, Last: true},
-		"password":      &passwordPage{Action: "/a", Back: "/account", Token: hostile, Wrong: "password.weak", User: hostile, HasPassword: true},
+		"password":      &passwordPage{Action: "/a", Back: "/account", Token: hostile, Wrong: "password.short", User: hostile, HasPassword: true, Rules: hostile},
+		"new_password":  &newPasswordPage{Action: "/a", Name: "flow", Value: hostile, Why: "new_password.must", Client: hostile, User: hostile, Rules: hostile, Wrong: "password.same", Cancel: true},
+		"password_set":  &passwordSetPage{Account: "/account"},
 		"account": &accountPage{
 			Base: "/account", Token: hostile, User: hostile, Done: true, HasPassword: true, CanPasskey: true, Factors: true, Codes: 3, Authenticator: &line, Passkeys: []factorLine{line},
-			Sessions: []sessionLine{{ID: hostile, Agent: hostile, Address: hostile, Since: hostile, Here: true}},
-			Consents: []consentLine{{ID: hostile, Name: hostile, Since: hostile, Scopes: []scope{{hostile, hostile}}, Claims: []string{hostile}, Resources: []string{hostile}}},
+			Sessions:     []sessionLine{{ID: hostile, Agent: hostile, Address: hostile, Since: hostile, Here: true}},
+			Consents:     []consentLine{{ID: hostile, Name: hostile, Since: hostile, Scopes: []scope{{hostile, hostile}}, Claims: []scope{{hostile, ""}, {hostile, hostile}}, Resources: []string{hostile}}},
+			SessionsNext: hostile, ConsentsNext: hostile, Later: true,
 		},
 		"login":      &loginPage{Action: "/login", Flow: "f", About: about{"https://app.example/?" + hostile, "https://app.example/tos"}, Client: hostile, Hint: hostile, Wrong: "login.wrong", Passkey: form},
-		"consent":    &consentPage{Action: "/consent", Flow: "f", About: about{"https://app.example/?" + hostile, ""}, Client: hostile, User: hostile, Where: "https://app.example", Unapproved: true, Claims: []string{hostile}, Details: []string{hostile}, Scopes: []scope{{"openid", "x"}, {hostile, ""}}, Resources: []string{hostile}},
+		"consent":    &consentPage{Action: "/consent", Flow: "f", About: about{"https://app.example/?" + hostile, ""}, Client: hostile, User: hostile, Where: "https://app.example", Unapproved: true, Claims: []scope{{hostile, ""}, {hostile, hostile}}, Details: []string{hostile}, Scopes: []scope{{"openid", "x"}, {hostile, ""}}, Resources: []string{hostile}},
 		"logout":     &logoutPage{Action: "/oauth2/logout", Browser: "b", Back: hostile, Hint: hostile, ClientID: hostile, State: hostile},
 		"logged_out": &loggedOutPage{Back: "https://app.example/?" + hostile, Frames: []string{"https://app.example/?" + hostile}},
 		"error":      &errorPage{Detail: hostile, Code: "invalid_request", Where: hostile, Link: "https://app.example/cb?state=x", Action: "https://app.example/cb", Params: [][2]string{{"state", hostile}}},
@@ -119,7 +122,7 @@ func TestCatalogues(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`"((?:login|factor|totp|passkey|add_passkey|password|account)\.[a-z_]+)"`).FindAllStringSubmatch(string(text), -1) {
+		for _, m := range regexp.MustCompile(`"((?:login|factor|totp|passkey|add_passkey|password|new_password|account)\.[a-z_]+)"`).FindAllStringSubmatch(string(text), -1) {
 			used = append(used, m[1])
 		}
 	}
@@ -130,7 +133,7 @@ func TestCatalogues(t *testing.T) {
 			}
 		}
 		for key := range r.catalogues[lang] {
-			if r.catalogues["en"][key] == "" || !slices.Contains(used, key) && !strings.HasPrefix(key, "scope.") {
+			if r.catalogues["en"][key] == "" || !slices.Contains(used, key) && !strings.HasPrefix(key, "scope.") && !strings.HasPrefix(key, "claim.") {
 				t.Errorf("%s: no page uses %q, or English lacks it", lang, key)
 			}
 		}
