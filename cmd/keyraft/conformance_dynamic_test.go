@@ -91,6 +91,17 @@ func TestConformanceDynamic(t *testing.T) {
 		{"oidcc-registration-jwks-uri, oidcc-refresh-token-rp-key-rotation", dynamicKeys},
 		{"oidcc-registration-sector-uri, -sector-bad", dynamicSector},
 		{"oidcc-registration-logo-uri, -policy-uri, -tos-uri: the login page names what the client published", dynamicLinks},
+		{"REG-09: the consent page says that nobody has checked the client", func(p *party) {
+			const said = "This application has registered itself. Nobody here has checked it."
+			p.register(201, map[string]any{"token_endpoint_auth_method": "client_secret_basic", "client_name": "Keyraft login"})
+			if page := p.page(p.request("prompt", "consent")); !strings.Contains(page.Text, said) {
+				p.t.Errorf("nothing of it on\n%s", page.Text)
+			}
+			p.static(nil)
+			if page := p.page(p.request("prompt", "consent")); strings.Contains(page.Text, said) || !strings.Contains(page.Text, "Party") {
+				p.t.Errorf("a client of the operator's:\n%s", page.Text)
+			}
+		}},
 		{"oidcc-redirect-uri-query-ok, -query-mismatch, -query-added, -regfrag", dynamicRedirects},
 		{"oidcc-userinfo-rs256: a signed answer of userinfo", func(p *party) {
 			key := testproof.New(p.t)

@@ -77,7 +77,7 @@ func build(t testing.TB, w *world) *node {
 	}}
 	var errs [10]error
 	n.registry, errs[0] = clients.NewRegistry(clients.RegistryConfig{Propose: w.Propose, Keys: hash, Now: w.now, Issuer: n.keys.Issuer,
-		Remote: remote,
+		Remote: remote, Fetch: remote.Fetch,
 		OutboundURL: func(url string) error {
 			if !strings.HasPrefix(url, "https://") {
 				return errors.New("an https URL is needed")

@@ -259,6 +259,11 @@ func TestREG07TheClientManagesItself(t *testing.T) {
 		t.Errorf("%s", changed.text)
 	}
 	n.metadata(t, "GET", c.path, c.token, "").want(t, 401, "invalid_token") // it has rotated
+	if _, err := n.registry.RotateSecret(context.Background(), n.view(), "default", c.id, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	n.metadata(t, "GET", c.path, next, "").want(t, 200, "") // it is of its own, whatever the secret
+	n.metadata(t, "PUT", c.path, next, put(`,"client_secret":"`+c.secret+`"`)).want(t, 400, "invalid_client_metadata")
 	before := n.view().Head()
 	if a := n.metadata(t, "DELETE", c.path, next, ""); a.status != 204 {
 		t.Errorf("delete: %d %s", a.status, a.text)
@@ -286,6 +291,55 @@ func TestREG08ADisabledClientStaysSo(t *testing.T) {
 	}
 	if row, ok := n.view().Client("default", c.id); !ok || !row.GetDisabled() {
 		t.Error("it is enabled again, or gone")
+	}
+}
+
+// TestREG11TheListIsLookedAtAgain: when its URL or a redirect URI changes, so that nobody
+// moves into the sector of others later on.
+func TestREG11TheListIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	const at = "https://sector.example/list"
+	n.published.Store(at, []byte(`["https://a.example/cb","https://b.example/cb"]`))
+	body := func(more string) string {
+		return `{` + more + `"redirect_uris":["https://a.example/cb","https://b.example/cb"],"subject_type":"pairwise","sector_identifier_uri":"` + at + `"}`
+	}
+	c := n.registers(t, n.initial(t, "default", 1), body(""))
+	id := `"client_id":"` + c.id + `",`
+	put := func(body string) *answer {
+		t.Helper()
+		a := n.metadata(t, "PUT", c.path, c.token, body)
+		if next, ok := a.json["registration_access_token"].(string); ok {
+			c.token = next
+		}
+		return a
+	}
+	for name, list := range map[string]string{"one is missing": `["https://a.example/cb"]`, "prefixes": `["https://a.example/","https://b.example/"]`, "no list": `{"a":1}`, "no JSON": `<html>`} {
+		n.published.Store(at, []byte(list))
+		a := put(strings.Replace(body(id), `/list"`, `/list?2"`, 1))
+		n.published.Store(at+"?2", []byte(list))
+		if b := put(strings.Replace(body(id), `/list"`, `/list?2"`, 1)); a.code() != "invalid_client_metadata" || b.status != 400 || b.code() != "invalid_client_metadata" {
+			t.Errorf("%s: %s %s", name, a.text, b.text)
+		}
+		if a := put(strings.Replace(body(id), "b.example/cb", "b.example/other", 1)); a.status != 400 || a.code() != "invalid_client_metadata" {
+			t.Errorf("%s, another redirect URI: %d %s", name, a.status, a.text)
+		}
+	}
+	put(body(id)).want(t, 200, "") // nothing of it has changed
+	n.published.Store(at, []byte(`["https://a.example/cb","https://b.example/other"]`))
+	put(strings.Replace(body(id), "b.example/cb", "b.example/other", 1)).want(t, 200, "")
+	n.metadata(t, "POST", oauthapi.RegisterPath, n.initial(t, "default", 1), strings.Replace(body(""), "https://sector", "http://sector", 1)).want(t, 400, "invalid_client_metadata")
+}
+
+// TestREG03AVeryLargeBody is not read to its end.
+func TestREG03AVeryLargeBody(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	if a := n.metadata(t, "POST", oauthapi.RegisterPath, n.initial(t, "default", 1), `{"client_name":"`+strings.Repeat("x", 1<<20)+`"}`); a.status != 413 {
+		t.Errorf("%d %s", a.status, a.text)
+	}
+	if got := n.view().Clients("default", "", 1); len(got) != 0 {
+		t.Error("a client was made")
 	}
 }
 
