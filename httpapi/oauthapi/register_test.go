@@ -395,7 +395,11 @@ func TestREG10WhatIsNotUsedGoes(t *testing.T) {
 	n.must(t, &command.PutTenant{Expect: tenantGeneration(n), Tenant: &state.Tenant{Id: "default", Settings: &state.TenantSettings{Registration: &state.RegistrationPolicy{
 		Open: true, UnusedLifetime: 3600, GrantTypes: []string{"client_credentials"}}}}})
 	used, unused, vouched := n.registers(t, "", `{}`), n.registers(t, "", `{}`), n.registers(t, n.initial(t, "default", 1), `{}`)
+	adopted := n.registers(t, "", `{}`)
 	n.token(t, used.id, used.secret, "")
+	if _, err := n.registry.Update(context.Background(), n.view(), "default", adopted.id, &clients.Registration{Scope: "openid"}, 0); err != nil {
+		t.Fatal(err)
+	}
 	n.pass(59 * time.Minute)
 	n.expire(t)
 	n.metadata(t, "GET", unused.path, unused.token, "").want(t, 200, "")
@@ -403,7 +407,7 @@ func TestREG10WhatIsNotUsedGoes(t *testing.T) {
 	n.expire(t)
 	n.metadata(t, "GET", unused.path, unused.token, "").want(t, 401, "invalid_token")
 	n.do(t, "POST", oauthapi.TokenPath, "grant_type=client_credentials", "Authorization", basicAuth(unused.id, unused.secret)).want(t, 401, "invalid_client")
-	for _, c := range []own{used, vouched} {
+	for _, c := range []own{used, vouched, adopted} {
 		n.token(t, c.id, c.secret, "")
 	}
 }

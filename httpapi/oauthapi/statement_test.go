@@ -39,11 +39,12 @@ func stating(t testing.TB, statement string, more map[string]any) string {
 func TestREG06SoftwareStatements(t *testing.T) {
 	t.Parallel()
 	n := start(t)
-	key, other := testproof.New(t), testproof.New(t)
+	key, other, rs256 := testproof.New(t), testproof.New(t), testproof.NewRSA(t, "RS256")
 	n.believes(t, &state.RegistrationPolicy{StatementIssuers: []*state.StatementIssuer{
 		{Issuer: directory, Jwks: key.JWKS(t, "k"), SoftwareIds: []string{"s1", "s2"}},
 		{Issuer: "https://other.example", Jwks: other.JWKS(t, "k")},
-		{Issuer: "https://ps256.example", Jwks: testproof.NewRSA(t, "RS256").JWKSWithoutAlg(t, "k"), Alg: "PS256"},
+		{Issuer: "https://ps256.example", Jwks: rs256.JWKSWithoutAlg(t, "k"), Alg: "PS256"},
+		{Issuer: "https://named.example", Jwks: rs256.JWKS(t, "k"), Alg: "PS256"},
 	}})
 	token := n.initial(t, "default", 0)
 	sign := func(header, change map[string]any) string {
@@ -69,12 +70,13 @@ func TestREG06SoftwareStatements(t *testing.T) {
 		"an access token":           {sign(map[string]any{"typ": "at+jwt"}, nil), "invalid_software_statement"},
 		"about no software":         {sign(nil, map[string]any{"software_id": nil}), "invalid_software_statement"},
 		"about another software":    {sign(nil, map[string]any{"software_id": "s9"}), "unapproved_software_statement"},
-		"another alg than stated":   {testproof.NewRSA(t, "RS256").Sign(t, map[string]any{"alg": "RS256", "kid": "k"}, speaks(map[string]any{"iss": "https://ps256.example"})), "invalid_software_statement"},
-		"crit":                      {sign(map[string]any{"crit": []string{"x"}, "x": 1}, nil), "invalid_software_statement"},
-		"a privileged scope":        {sign(nil, map[string]any{"scope": "keyraft:admin"}), "invalid_client_metadata"},
-		"a script to go to":         {sign(nil, map[string]any{"redirect_uris": []string{"javascript:alert(1)"}}), "invalid_redirect_uri"},
-		"very long":                 {sign(nil, map[string]any{"x": string(make([]byte, 3000))}), "invalid_software_statement"},
-		"no JWT":                    {"a.b.c", "invalid_software_statement"},
+		"another alg than stated":   {rs256.Sign(t, map[string]any{"alg": "RS256", "kid": "k"}, speaks(map[string]any{"iss": "https://ps256.example"})), "invalid_software_statement"},
+		"the alg of the key, which is not the one stated": {rs256.Sign(t, map[string]any{"alg": "RS256", "kid": "k"}, speaks(map[string]any{"iss": "https://named.example"})), "invalid_software_statement"},
+		"crit":               {sign(map[string]any{"crit": []string{"x"}, "x": 1}, nil), "invalid_software_statement"},
+		"a privileged scope": {sign(nil, map[string]any{"scope": "keyraft:admin"}), "invalid_client_metadata"},
+		"a script to go to":  {sign(nil, map[string]any{"redirect_uris": []string{"javascript:alert(1)"}}), "invalid_redirect_uri"},
+		"very long":          {sign(nil, map[string]any{"x": string(make([]byte, 3000))}), "invalid_software_statement"},
+		"no JWT":             {"a.b.c", "invalid_software_statement"},
 	} {
 		a := n.metadata(t, "POST", oauthapi.RegisterPath, token, stating(t, tt.statement, nil))
 		if a.status != 400 || a.code() != tt.code {
