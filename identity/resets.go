@@ -100,7 +100,10 @@ func (s *Resets) Holder(v *state.View, tenant, token string) (*state.User, error
 	for i := range hashes {
 		good |= subtle.ConstantTimeCompare(hashes[i][:], user.GetResetHash())
 	}
-	if good != 1 || user.GetDisabled() || user.GetResetUntil() <= s.now(v) {
+	// A restore brings back a link that was used since its backup (R15).
+	cluster, _ := v.Cluster()
+	old := cluster.GetRestoredAt() != 0 && (user.GetResetUntil()-ResetLifetime)*1000 <= cluster.GetRestoredAt()
+	if good != 1 || old || user.GetDisabled() || user.GetResetUntil() <= s.now(v) {
 		return nil, errReset
 	}
 	return user, nil

@@ -17,7 +17,7 @@ func (e *Engine) ProvedFirst(v *state.View, r *state.AuthorizationRequest, user 
 // First is who has given the first of two proofs in the course of a request; nil for
 // nobody, one who may not sign in any more, or one who has taken too long.
 func (e *Engine) First(v *state.View, r *state.AuthorizationRequest) (*state.User, error) {
-	if len(r.GetAmr()) == 0 || e.now(v)-r.GetAuthenticatedAt() > FirstLifetime {
+	if len(r.GetAmr()) == 0 || r.GetEpoch() != v.Epoch() || e.now(v)-r.GetAuthenticatedAt() > FirstLifetime {
 		return nil, nil
 	}
 	user, err := v.User(r.GetTenant(), r.GetUser())
