@@ -266,7 +266,10 @@ func (i *Introspector) findJWT(v *state.View, cluster *state.Cluster, token stri
 	if t.Check(verify.Expect{Type: accessTokenType, Own: true, Now: now}) != nil || now >= t.Claims.Expires {
 		return false, nil
 	}
-	g.held = held{tenant, t.Claims, loginOf(t.Claims.Raw)}
+	g.held = held{tenant: tenant, claims: t.Claims}
+	if t.Claims.More {
+		g.held.login = loginOf(t.Claims.Raw)
+	}
 	return true, nil
 }
 
@@ -299,7 +302,7 @@ func (i *Introspector) findOpaque(v *state.View, token string, now int64, g *gen
 		Bound: row.GetJkt() != "" || row.GetX5T() != "",
 	}, Login{
 		AuthTime: row.GetAuthTime(), ACR: row.GetAcr(), AMR: row.GetAmr(), Act: row.GetAct(), Details: row.GetDetails(),
-		userinfo: row.GetUserinfoClaims(),
+		userinfo: row.GetUserinfoClaims(), custom: row.GetClaims(),
 	}}
 	return true, nil
 }

@@ -85,6 +85,7 @@ func (o *Opaque) AppendToken(ctx context.Context, dst []byte, v *state.View, t *
 		Audience: append(p.audience[:0], c.Audience...), IssuedAt: c.IssuedAt, ExpiresAt: c.Expires,
 		Epoch: v.Epoch(), Head: v.Head(), Grant: grant, Root: c.Root, Application: c.Application, Issuer: set.issuer,
 		Jkt: c.JKT, X5T: c.X5T, AuthTime: c.AuthTime, Acr: c.ACR, Amr: c.AMR, Act: c.Act, Details: c.Details, UserinfoClaims: c.Userinfo,
+		Claims: appendObject(nil, c.Extra),
 	}
 	p.command = command.IssueOpaque{
 		Hash: p.hash[:], Token: &p.token, ClientGeneration: client.GetGeneration(), TenantGeneration: t.GetGeneration(),

@@ -37,6 +37,7 @@ const (
 	opaqueDetails
 	opaqueUser
 	opaqueUserinfoClaims
+	opaqueClaims
 )
 
 // wireWriter appends fields of a message in the order of their numbers.
@@ -102,6 +103,7 @@ func AppendOpaque(dst []byte, t *OpaqueToken) ([]byte, bool) {
 	for _, c := range t.UserinfoClaims {
 		w.element(opaqueUserinfoClaims, c)
 	}
+	w.bytes(opaqueClaims, t.Claims)
 	return w.out, !w.bad && len(t.unknownFields) == 0
 }
 
@@ -165,6 +167,8 @@ func (t *OpaqueToken) setBytes(n protowire.Number, v []byte) bool {
 		t.Act = v
 	case opaqueDetails:
 		t.Details = v
+	case opaqueClaims:
+		t.Claims = v
 	default:
 		return false
 	}

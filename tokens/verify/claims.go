@@ -49,6 +49,8 @@ type Claims struct {
 	Application string // app
 
 	Raw string // the payload, JSON, for claims that are not listed here
+	// More says that there are such.
+	More bool
 
 	hasEvent bool
 }
@@ -92,6 +94,7 @@ func (s *scanner) claims(c *Claims) bool {
 		case "app":
 			ok = s.own(&c.Application)
 		default:
+			c.More = true
 			ok = s.properCase(name, claimNames) && s.skip()
 		}
 	}
