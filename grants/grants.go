@@ -83,6 +83,7 @@ type Decision struct {
 	Scope       string
 	Audience    []string
 	Grant, Root string // gid and root; "": the token's own
+	RootClient  string // to which the root was issued, where that is another
 
 	// Authorization is who allowed it: nil where the client asks for itself. The
 	// pipeline holds it against the gate, and fills in what it decided.

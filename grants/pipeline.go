@@ -209,7 +209,7 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 	}
 	x.claims = tokens.Claims{
 		Tenant: tenant.GetId(), Subject: d.Subject, ClientID: client.GetId(), Scope: d.Scope, Audience: d.Audience,
-		Grant: d.Grant, Root: d.Root, Application: client.GetApplication(),
+		Grant: d.Grant, Root: d.Root, RootClient: d.RootClient, Application: client.GetApplication(),
 		IssuedAt: now, Expires: now + life, Alg: client.GetSigningAlg(),
 	}
 	if x.claims.Alg == "" {

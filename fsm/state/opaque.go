@@ -38,6 +38,7 @@ const (
 	opaqueUser
 	opaqueUserinfoClaims
 	opaqueClaims
+	opaqueRootClient
 )
 
 // wireWriter appends fields of a message in the order of their numbers.
@@ -104,6 +105,7 @@ func AppendOpaque(dst []byte, t *OpaqueToken) ([]byte, bool) {
 		w.element(opaqueUserinfoClaims, c)
 	}
 	w.bytes(opaqueClaims, t.Claims)
+	w.text(opaqueRootClient, t.RootClient)
 	return w.out, !w.bad && len(t.unknownFields) == 0
 }
 
@@ -196,6 +198,8 @@ func (t *OpaqueToken) setText(n protowire.Number, s string) bool {
 		t.Grant = s
 	case opaqueRoot:
 		t.Root = s
+	case opaqueRootClient:
+		t.RootClient = s
 	case opaqueApplication:
 		t.Application = s
 	case opaqueJkt:

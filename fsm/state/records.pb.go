@@ -1505,7 +1505,8 @@ type OpaqueToken struct {
 	Details        []byte                 `protobuf:"bytes,22,opt,name=details,proto3" json:"details,omitempty"`                                     // JSON
 	User           string                 `protobuf:"bytes,23,opt,name=user,proto3" json:"user,omitempty"`                                           // id, where a user allowed it
 	UserinfoClaims []string               `protobuf:"bytes,24,rep,name=userinfo_claims,json=userinfoClaims,proto3" json:"userinfo_claims,omitempty"` // that userinfo tells beside those of the scope; level 1
-	Claims         []byte                 `protobuf:"bytes,25,opt,name=claims,proto3" json:"claims,omitempty"`                                       // custom claims, a JSON object; level 1
+	Claims         []byte                 `protobuf:"bytes,25,opt,name=claims,proto3" json:"claims,omitempty"`                                       // custom claims, a JSON object; level 1, as the next
+	RootClient     string                 `protobuf:"bytes,26,opt,name=root_client,json=rootClient,proto3" json:"root_client,omitempty"`             // to which the root of the delegation tree was issued
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1713,6 +1714,13 @@ func (x *OpaqueToken) GetClaims() []byte {
 		return x.Claims
 	}
 	return nil
+}
+
+func (x *OpaqueToken) GetRootClient() string {
+	if x != nil {
+		return x.RootClient
+	}
+	return ""
 }
 
 // Event is one row of the event log, by seq. Revocations, and what gateways
@@ -2739,7 +2747,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x1aaccess_token_encrypted_enc\x18a \x01(\tR\x17accessTokenEncryptedEnc\x12;\n" +
 	"\x1aaccess_token_encrypted_for\x18b \x01(\tR\x17accessTokenEncryptedForB\x10\n" +
 	"\x0e_refresh_graceB\x13\n" +
-	"\x11_refresh_rotation\"\xea\x04\n" +
+	"\x11_refresh_rotation\"\x8b\x05\n" +
 	"\vOpaqueToken\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
@@ -2767,7 +2775,9 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\adetails\x18\x16 \x01(\fR\adetails\x12\x12\n" +
 	"\x04user\x18\x17 \x01(\tR\x04user\x12'\n" +
 	"\x0fuserinfo_claims\x18\x18 \x03(\tR\x0euserinfoClaims\x12\x16\n" +
-	"\x06claims\x18\x19 \x01(\fR\x06claims\"\x95\x02\n" +
+	"\x06claims\x18\x19 \x01(\fR\x06claims\x12\x1f\n" +
+	"\vroot_client\x18\x1a \x01(\tR\n" +
+	"rootClient\"\x95\x02\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +

@@ -6,7 +6,7 @@ package oauth
 // differs from it by case alone is no other name.
 func ReservedClaim(name string) bool {
 	switch name {
-	case "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "azp", "scope", "scp", "ev", "gid", "root", "app",
+	case "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "azp", "scope", "scp", "ev", "gid", "root", "root_client", "app",
 		"cnf", "act", "may_act", "authorization_details", "auth_time", "acr", "amr", "sid", "nonce", "at_hash", "c_hash", "s_hash",
 		"token_use", "token_introspection", "active", "username", "token_type", "events", "typ", "alg", "kid", "tenant", "userinfo_claims":
 		return true
