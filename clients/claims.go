@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
 )
 
 // ClaimRule puts something that is known of the user into a claim of access tokens.
@@ -20,18 +21,6 @@ const (
 	maxClaimRules = 30
 	maxClaimName  = 100 // bytes
 )
-
-// ProtectedClaim tells the claims that say what a token is: no rule may set one
-// (REG-05).
-func ProtectedClaim(name string) bool {
-	switch name {
-	case "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "azp", "scope", "scp", "ev", "gid", "root", "app",
-		"cnf", "act", "may_act", "authorization_details", "auth_time", "acr", "amr", "sid", "nonce", "at_hash", "c_hash", "s_hash",
-		"token_use", "token_introspection", "active", "username", "token_type", "events", "typ", "alg", "kid", "tenant", "userinfo_claims":
-		return true
-	}
-	return false
-}
 
 // claimSource tells what a rule may take.
 func claimSource(source string) bool {
@@ -60,7 +49,7 @@ func CheckClaims(rules []ClaimRule) error {
 		switch {
 		case !ClaimName(r.Claim):
 			return bad(field, "a claim's name has 1 to %d printable ASCII characters without spaces, quotes and backslashes", maxClaimName)
-		case ProtectedClaim(strings.ToLower(r.Claim)):
+		case oauth.ReservedClaim(strings.ToLower(r.Claim)):
 			return bad(field, "the claim %s says what a token is and can't be set; choose another name", r.Claim)
 		case !claimSource(r.Source):
 			return bad(field, "the source of a claim is roles, groups, entitlements, username, email, email_verified, name, given_name, family_name, phone_number, phone_number_verified, locale, or %sNAME", AttributeSource)

@@ -66,7 +66,12 @@ func (r *Registration) verifies() bool {
 	return r.AuthMethod == string(oauth.AuthPrivateKeyJWT) || r.RequestObjectAlg != "" || r.RequireRequestObject
 }
 
-// encrypts tells whether answers to the client are encrypted to its keys.
+// ownEncryption tells whether its access tokens are encrypted to a key of its own.
+func (r *Registration) ownEncryption() bool {
+	return r.AccessTokenEncryptedAlg != "" && (r.AccessTokenEncryptedFor == "" || r.AccessTokenEncryptedFor == r.ClientID)
+}
+
+// encrypts tells whether something is encrypted to keys of the client.
 func (r *Registration) encrypts() bool {
-	return r.IDTokenEncryptedAlg != "" || r.UserinfoEncryptedAlg != ""
+	return r.IDTokenEncryptedAlg != "" || r.UserinfoEncryptedAlg != "" || r.ownEncryption()
 }

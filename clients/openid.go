@@ -36,6 +36,7 @@ func (r *Registration) openIDFrom(c *state.Client) {
 	r.TLSSubjectDN, r.TLSSanDNS, r.TLSSanURI = c.GetTlsSubjectDn(), c.GetTlsSanDns(), c.GetTlsSanUri()
 	r.TLSSanIP, r.TLSSanEmail, r.DetailsTypes = c.GetTlsSanIp(), c.GetTlsSanEmail(), c.GetDetailsTypes()
 	r.RefreshIdleLifetime, r.AccessTokenClaims = seconds(c.GetRefreshIdleLifetime()), ClaimRulesFrom(c.GetAccessTokenClaims())
+	r.AccessTokenEncryptedAlg, r.AccessTokenEncryptedEnc, r.AccessTokenEncryptedFor = c.GetAccessTokenEncryptedAlg(), c.GetAccessTokenEncryptedEnc(), c.GetAccessTokenEncryptedFor()
 	if c.RefreshRotation != nil {
 		rotates := c.GetRefreshRotation()
 		r.RefreshRotation = &rotates
@@ -59,6 +60,7 @@ func (r *Registration) openIDTo(c *state.Client) {
 	c.TlsSanIp, c.TlsSanEmail, c.DetailsTypes = r.TLSSanIP, r.TLSSanEmail, r.DetailsTypes
 	c.RefreshIdleLifetime, c.RefreshRotation = valueOf(r.RefreshIdleLifetime), r.RefreshRotation
 	c.AccessTokenClaims = ClaimRulesTo(r.AccessTokenClaims)
+	c.AccessTokenEncryptedAlg, c.AccessTokenEncryptedEnc, c.AccessTokenEncryptedFor = r.AccessTokenEncryptedAlg, r.AccessTokenEncryptedEnc, r.AccessTokenEncryptedFor
 }
 
 // responseTypes are those of OAuth 2.0 Multiple Response Type Encoding Practices that
@@ -209,26 +211,15 @@ func (r *Registration) checkAlgs() error {
 		{"id_token_encrypted_response_enc", r.IDTokenEncryptedEnc, verify.EncryptionMethods()},
 		{"userinfo_encrypted_response_alg", r.UserinfoEncryptedAlg, verify.EncryptionAlgs()},
 		{"userinfo_encrypted_response_enc", r.UserinfoEncryptedEnc, verify.EncryptionMethods()},
+		{"access_token_encrypted_response_alg", r.AccessTokenEncryptedAlg, verify.EncryptionAlgs()},
+		{"access_token_encrypted_response_enc", r.AccessTokenEncryptedEnc, verify.EncryptionMethods()},
 	} {
 		if m.value != "" && !slices.Contains(m.known, m.value) {
 			return bad(m.field, "one of %s is needed", strings.Join(m.known, ", "))
 		}
 	}
-	for _, m := range [...]struct{ alg, enc, kind string }{
-		{r.IDTokenEncryptedAlg, r.IDTokenEncryptedEnc, "id_token"}, {r.UserinfoEncryptedAlg, r.UserinfoEncryptedEnc, "userinfo"},
-	} {
-		if m.enc != "" && m.alg == "" {
-			return bad(m.kind+"_encrypted_response_enc", "it needs a %s_encrypted_response_alg", m.kind)
-		}
-		if m.alg == "" {
-			continue
-		}
-		if r.JWKSURI != "" {
-			continue // what is there is looked at when something is encrypted
-		}
-		if _, err := verify.FindEncryptionKey(r.JWKS, m.alg); err != nil {
-			return bad("jwks", "%s_encrypted_response_alg %s needs a public key of the client for it, with use enc or without use, or a jwks_uri: %v", m.kind, m.alg, err)
-		}
+	if err := r.checkEncryption(); err != nil {
+		return err
 	}
 	if (r.RequestObjectAlg != "" || r.RequireRequestObject) && !r.signs() {
 		return bad("jwks", "signed request objects need the client's public keys, or a jwks_uri")
@@ -240,6 +231,37 @@ func (r *Registration) checkAlgs() error {
 		return err
 	}
 	return CheckClaims(r.AccessTokenClaims)
+}
+
+// checkEncryption looks for the keys that answers are encrypted to.
+func (r *Registration) checkEncryption() error {
+	switch {
+	case r.AccessTokenEncryptedAlg != "" && r.AccessTokenFormat == formatOpaque:
+		return bad("access_token_encrypted_response_alg", "an opaque token says nothing that could be encrypted; leave it out, or access_token_format")
+	case r.AccessTokenEncryptedFor != "" && r.AccessTokenEncryptedAlg == "":
+		return bad("access_token_encrypted_for", "it needs an access_token_encrypted_response_alg")
+	}
+	for _, m := range [...]struct {
+		alg, enc, kind string
+		own            bool // the key is the client's own
+	}{
+		{r.IDTokenEncryptedAlg, r.IDTokenEncryptedEnc, "id_token", true}, {r.UserinfoEncryptedAlg, r.UserinfoEncryptedEnc, "userinfo", true},
+		{r.AccessTokenEncryptedAlg, r.AccessTokenEncryptedEnc, "access_token", r.ownEncryption()},
+	} {
+		if m.enc != "" && m.alg == "" {
+			return bad(m.kind+"_encrypted_response_enc", "it needs a %s_encrypted_response_alg", m.kind)
+		}
+		if m.alg == "" || !m.own {
+			continue
+		}
+		if r.JWKSURI != "" {
+			continue // what is there is looked at when something is encrypted
+		}
+		if _, err := verify.FindEncryptionKey(r.JWKS, m.alg); err != nil {
+			return bad("jwks", "%s_encrypted_response_alg %s needs a public key of the client for it, with use enc or without use, or a jwks_uri: %v", m.kind, m.alg, err)
+		}
+	}
+	return nil
 }
 
 // CheckDetailsTypes holds types of authorization_details (RFC 9396 §2) to their form.

@@ -40,6 +40,12 @@ type Registration struct {
 	RefreshGrace        *Seconds        `json:"refresh_grace,omitempty"` // 0: none
 	SigningAlg          string          `json:"access_token_signed_response_alg,omitempty"`
 
+	// A JWE around its access tokens, to a key of the client that stands for the resource
+	// server; its own when it names none (RFC 9068 §4).
+	AccessTokenEncryptedAlg string `json:"access_token_encrypted_response_alg,omitempty"`
+	AccessTokenEncryptedEnc string `json:"access_token_encrypted_response_enc,omitempty"`
+	AccessTokenEncryptedFor string `json:"access_token_encrypted_for,omitempty"` // client_id
+
 	// OpenID Connect Registration §2; "" of an algorithm is that document's default.
 	ApplicationType      string   `json:"application_type,omitempty"`
 	SectorIdentifierURI  string   `json:"sector_identifier_uri,omitempty"`
@@ -209,13 +215,22 @@ func seconds(n int64) *Seconds {
 	if n == 0 {
 		return nil
 	}
+	if n == state.Never {
+		n = NeverExpires
+	}
 	s := Seconds(n)
 	return &s
 }
 
+// NeverExpires is a lifetime without an end, as it is asked for; a record has state.Never.
+const NeverExpires = -1
+
 func valueOf(s *Seconds) int64 {
-	if s == nil {
+	switch {
+	case s == nil:
 		return 0
+	case *s == NeverExpires:
+		return state.Never
 	}
 	return int64(*s)
 }
@@ -273,6 +288,7 @@ func (r *Registration) withDefaults() Registration {
 		d.ResponseTypes = []string{responseCode}
 	}
 	d.IDTokenEncryptedEnc = defaultEnc(d.IDTokenEncryptedAlg, d.IDTokenEncryptedEnc)
+	d.AccessTokenEncryptedEnc = defaultEnc(d.AccessTokenEncryptedAlg, d.AccessTokenEncryptedEnc)
 	d.UserinfoEncryptedEnc = defaultEnc(d.UserinfoEncryptedAlg, d.UserinfoEncryptedEnc)
 	d.RequirePKCE = d.RequirePKCE || d.AuthMethod == string(oauth.AuthNone)
 	return d

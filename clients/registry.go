@@ -66,6 +66,9 @@ func (r *Registry) Create(ctx context.Context, v *state.View, tenant string, reg
 	if err == nil {
 		err = r.callable(c, nil)
 	}
+	if err == nil {
+		err = allowed(v, c, nil)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +100,9 @@ func (r *Registry) Update(ctx context.Context, v *state.View, tenant, id string,
 	c, err := named.client(tenant, old, r.cfg.Grants)
 	if err == nil {
 		err = r.callable(c, old)
+	}
+	if err == nil {
+		err = allowed(v, c, old)
 	}
 	if err != nil {
 		return nil, err

@@ -204,14 +204,18 @@ func (r *Registration) checkTokens() error {
 		field string
 		value *Seconds
 		limit Seconds
+		never bool // there may be none
 	}{
-		{"access_token_lifetime", r.AccessTokenLifetime, maxLifetime},
-		{"user_access_token_lifetime", r.UserTokenLifetime, maxLifetime},
-		{"refresh_token_lifetime", r.RefreshLifetime, maxRefresh},
-		{"refresh_token_idle_lifetime", r.RefreshIdleLifetime, maxRefresh},
-		{"id_token_lifetime", r.IDTokenLifetime, maxLifetime},
-		{"default_max_age", r.DefaultMaxAge, maxRefresh},
+		{"access_token_lifetime", r.AccessTokenLifetime, maxLifetime, true},
+		{"user_access_token_lifetime", r.UserTokenLifetime, maxLifetime, true},
+		{"refresh_token_lifetime", r.RefreshLifetime, maxRefresh, true},
+		{"refresh_token_idle_lifetime", r.RefreshIdleLifetime, maxRefresh, false},
+		{"id_token_lifetime", r.IDTokenLifetime, maxLifetime, false},
+		{"default_max_age", r.DefaultMaxAge, maxRefresh, false},
 	} {
+		if m.never && m.value != nil && *m.value == NeverExpires {
+			continue // the registry asks the tenant
+		}
 		if m.value != nil && (*m.value < 1 || *m.value > m.limit) {
 			return bad(m.field, "1 to %d seconds, as a number or such as \"10m\"; leave it out for the default", m.limit)
 		}

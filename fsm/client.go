@@ -19,7 +19,7 @@ const DefaultLifetime = 3600
 
 // maxLifetime bounds every lifetime in seconds: a hundred years, so that no sum
 // with the clock overflows and makes a revocation end before it began.
-const maxLifetime = 100 * 366 * 86_400
+const maxLifetime = state.Never
 
 func lifetimes(seconds ...int64) bool {
 	for _, n := range seconds {
@@ -90,7 +90,7 @@ func (s step) putClient(c *command.PutClient) (command.Result, error) {
 
 // longestLifetime is the longest life that a token of c can have now, in seconds.
 func longestLifetime(t *state.Tenant, c *state.Client) int64 {
-	return max(DefaultLifetime, t.GetLongestLifetime(), t.GetSettings().GetAccessTokenLifetime(),
+	return max(DefaultLifetime, t.GetLongestLifetime(), t.GetSettings().GetAccessTokenLifetime(), t.GetSettings().GetUserAccessTokenLifetime(),
 		c.GetAccessTokenLifetime(), c.GetUserAccessTokenLifetime(), c.GetRefreshTokenLifetime())
 }
 

@@ -108,7 +108,7 @@ func (s step) setIssuer(c *command.SetIssuer) (command.Result, error) {
 func (s step) putTenant(c *command.PutTenant) (command.Result, error) {
 	t := c.GetTenant()
 	set := t.GetSettings()
-	if t.GetId() == "" || !keyable(t.GetId()) || !lifetimes(t.GetLongestLifetime(), set.GetAccessTokenLifetime(), set.GetRefreshTokenLifetime(),
+	if t.GetId() == "" || !keyable(t.GetId()) || !lifetimes(t.GetLongestLifetime(), set.GetAccessTokenLifetime(), set.GetUserAccessTokenLifetime(), set.GetRefreshTokenLifetime(),
 		set.GetRefreshIdleLifetime(), set.GetIdTokenLifetime(), set.GetRefreshGrace()) {
 		return reject(command.Invalid)
 	}
@@ -122,7 +122,7 @@ func (s step) putTenant(c *command.PutTenant) (command.Result, error) {
 		return reject(command.Stale)
 	}
 	t.Generation = s.index
-	t.LongestLifetime = max(t.GetLongestLifetime(), t.GetSettings().GetAccessTokenLifetime(), old.GetLongestLifetime())
+	t.LongestLifetime = max(t.GetLongestLifetime(), set.GetAccessTokenLifetime(), set.GetUserAccessTokenLifetime(), old.GetLongestLifetime())
 	s.PutTenant(t)
 	return command.Result{Generation: s.index}, nil
 }

@@ -76,24 +76,64 @@ func (s step) startDevice(c *command.StartDevice) (command.Result, error) {
 	return command.Result{Generation: s.index}, nil
 }
 
-// decideDevice keeps what the user says. Once is enough: the same again is the first one's
-// retry, another is AlreadyUsed.
-func (s step) decideDevice(c *command.DecideDevice) (command.Result, error) {
+// waiting is a request that waits for its user, of either kind.
+type waiting interface {
+	comparable
+	GetTenant() string
+	GetClientId() string
+	GetStatus() string
+	GetExpiresAt() int64
+	GetInterval() int64
+	GetPolledAt() int64
+	GetGeneration() uint64
+	GetAuthorization() *state.Authorization
+}
+
+// decide keeps what a user says to the request that get finds. Once is enough: the same
+// again is the first one's retry, another is AlreadyUsed. may judges who says it.
+func decide[T waiting](s step, c interface {
+	GetTenant() string
+	GetHash() []byte
+	GetAuthorization() *state.Authorization
+}, get func(tenant string, hash []byte) (T, error), may func(old T) bool, keep func(old T, status string)) (command.Result, error) {
 	if c.GetTenant() == "" || !keyable(c.GetTenant()) || len(c.GetHash()) != 32 {
 		return reject(command.Invalid)
 	}
-	old, err := s.Device(c.GetTenant(), c.GetHash())
-	if err != nil || old == nil {
+	var none T
+	old, err := get(c.GetTenant(), c.GetHash())
+	if err != nil || old == none {
 		return command.Result{Reject: command.NotFound}, err
+	}
+	if !may(old) {
+		return reject(command.Conflict)
 	}
 	status, verdict, err := s.decided(c.GetAuthorization(), old.GetTenant(), old.GetClientId(), old.GetExpiresAt(), old.GetStatus(), old.GetAuthorization())
 	if err != nil || verdict != command.Accepted || status == "" {
 		return command.Result{Reject: verdict}, err
 	}
-	next := cloneOf(old)
-	next.Status, next.Authorization, next.DecidedAt, next.Generation = status, c.GetAuthorization(), s.now, s.index
-	s.PutDevice(old, next, c.GetHash())
+	keep(old, status)
 	return command.Result{Generation: s.index}, nil
+}
+
+// decideDevice: whoever has the user code decides.
+func (s step) decideDevice(c *command.DecideDevice) (command.Result, error) {
+	return decide(s, c, s.Device, func(*state.DeviceRequest) bool { return true }, func(old *state.DeviceRequest, status string) {
+		next := cloneOf(old)
+		next.Status, next.Authorization, next.DecidedAt, next.Generation = status, c.GetAuthorization(), s.now, s.index
+		s.PutDevice(old, next, c.GetHash())
+	})
+}
+
+// decideBackchannel: the user who was asked decides, and for nobody else.
+func (s step) decideBackchannel(c *command.DecideBackchannel) (command.Result, error) {
+	may := func(old *state.BackchannelRequest) bool {
+		return old.GetUser() == c.GetUser() && (c.GetAuthorization() == nil || c.GetAuthorization().GetUser() == c.GetUser())
+	}
+	return decide(s, c, s.Backchannel, may, func(old *state.BackchannelRequest, status string) {
+		next := cloneOf(old)
+		next.Status, next.Authorization, next.DecidedAt, next.Generation = status, c.GetAuthorization(), s.now, s.index
+		s.PutBackchannel(old, next, c.GetHash())
+	})
 }
 
 // decided judges an answer to a request: the status that it leads to, or "" where it is
@@ -115,30 +155,66 @@ func (s step) decided(a *state.Authorization, tenant, client string, expiresAt i
 		return "", command.AlreadyUsed, nil
 	}
 	if a != nil {
-		if stands, err := s.sessionStands(a, false); err != nil || !stands {
+		if is, err := s.signedIn(a); err != nil || !is {
 			return "", command.Stale, err
 		}
 	}
 	return next, command.Accepted, nil
 }
 
-// pollDevice keeps who knows of a device's polls, and lengthens its interval where it
-// polls too quickly. That is NotReady, and a change: the answer is slow_down.
-func (s step) pollDevice(c *command.PollDevice) (command.Result, error) {
+// signedIn reports whether the session that a names is its user's and counts still. No
+// generation of the user was seen by who proposes, so the moment from which on their
+// sessions count is looked at here.
+func (s step) signedIn(a *state.Authorization) (bool, error) {
+	if stands, err := s.sessionStands(a, false); err != nil || !stands {
+		return false, err
+	}
+	user, err := s.User(a.GetTenant(), a.GetUser())
+	if err != nil || user == nil || user.GetDisabled() {
+		return false, err
+	}
+	session, err := s.Session(a.GetTenant(), a.GetSession())
+	return session.GetCreatedAt() > user.GetSessionsAfter(), err
+}
+
+// poll keeps who knows of a client's polls for the request that get finds, and lengthens
+// its interval where it polls too quickly. That is NotReady, and a change: the answer is
+// slow_down.
+func poll[T waiting](s step, c interface {
+	GetTenant() string
+	GetHash() []byte
+	GetNode() string
+	GetQuick() bool
+}, get func(tenant string, hash []byte) (T, error), keep func(old T, interval int64)) (command.Result, error) {
 	if c.GetTenant() == "" || !keyable(c.GetTenant(), c.GetNode()) || len(c.GetHash()) != 32 {
 		return reject(command.Invalid)
 	}
-	old, err := s.Device(c.GetTenant(), c.GetHash())
-	if err != nil || old == nil {
+	var none T
+	old, err := get(c.GetTenant(), c.GetHash())
+	if err != nil || old == none {
 		return command.Result{Reject: command.NotFound}, err
 	}
 	interval, verdict := s.paced(c.GetQuick(), old.GetStatus(), old.GetExpiresAt(), old.GetInterval(), old.GetPolledAt())
 	if interval != 0 {
+		keep(old, interval)
+	}
+	return command.Result{Reject: verdict, Generation: old.GetGeneration()}, nil
+}
+
+func (s step) pollDevice(c *command.PollDevice) (command.Result, error) {
+	return poll(s, c, s.Device, func(old *state.DeviceRequest, interval int64) {
 		next := cloneOf(old)
 		next.Interval, next.PolledAt, next.PolledBy = interval, s.now, c.GetNode()
 		s.PutDevice(old, next, c.GetHash())
-	}
-	return command.Result{Reject: verdict, Generation: old.GetGeneration()}, nil
+	})
+}
+
+func (s step) pollBackchannel(c *command.PollBackchannel) (command.Result, error) {
+	return poll(s, c, s.Backchannel, func(old *state.BackchannelRequest, interval int64) {
+		next := cloneOf(old)
+		next.Interval, next.PolledAt, next.PolledBy = interval, s.now, c.GetNode()
+		s.PutBackchannel(old, next, c.GetHash())
+	})
 }
 
 // paced judges a poll, and gives the interval from then on; 0 where nothing changes.
@@ -217,44 +293,4 @@ func (s step) openBackchannels(tenant, user string) (int, error) {
 		open++
 	}
 	return open, nil
-}
-
-// decideBackchannel keeps what its user says to a CIBA request: see decideDevice.
-func (s step) decideBackchannel(c *command.DecideBackchannel) (command.Result, error) {
-	if c.GetTenant() == "" || !keyable(c.GetTenant()) || len(c.GetHash()) != 32 {
-		return reject(command.Invalid)
-	}
-	old, err := s.Backchannel(c.GetTenant(), c.GetHash())
-	if err != nil || old == nil {
-		return command.Result{Reject: command.NotFound}, err
-	}
-	if old.GetUser() != c.GetUser() || c.GetAuthorization() != nil && c.GetAuthorization().GetUser() != c.GetUser() {
-		return reject(command.Conflict)
-	}
-	status, verdict, err := s.decided(c.GetAuthorization(), old.GetTenant(), old.GetClientId(), old.GetExpiresAt(), old.GetStatus(), old.GetAuthorization())
-	if err != nil || verdict != command.Accepted || status == "" {
-		return command.Result{Reject: verdict}, err
-	}
-	next := cloneOf(old)
-	next.Status, next.Authorization, next.DecidedAt, next.Generation = status, c.GetAuthorization(), s.now, s.index
-	s.PutBackchannel(old, next, c.GetHash())
-	return command.Result{Generation: s.index}, nil
-}
-
-// pollBackchannel is pollDevice of a CIBA request.
-func (s step) pollBackchannel(c *command.PollBackchannel) (command.Result, error) {
-	if c.GetTenant() == "" || !keyable(c.GetTenant(), c.GetNode()) || len(c.GetHash()) != 32 {
-		return reject(command.Invalid)
-	}
-	old, err := s.Backchannel(c.GetTenant(), c.GetHash())
-	if err != nil || old == nil {
-		return command.Result{Reject: command.NotFound}, err
-	}
-	interval, verdict := s.paced(c.GetQuick(), old.GetStatus(), old.GetExpiresAt(), old.GetInterval(), old.GetPolledAt())
-	if interval != 0 {
-		next := cloneOf(old)
-		next.Interval, next.PolledAt, next.PolledBy = interval, s.now, c.GetNode()
-		s.PutBackchannel(old, next, c.GetHash())
-	}
-	return command.Result{Reject: verdict, Generation: old.GetGeneration()}, nil
 }

@@ -135,6 +135,26 @@ func TestADecisionIsMadeOnce(t *testing.T) {
 	n.refused(&command.DecideDevice{Tenant: "default", Hash: digest("d4"), Authorization: allowed("g5")}, command.AlreadyExpired)
 }
 
+// TestWhoseLoginsHaveEndedDecidesNothing: a session from before counts no more, though its
+// row stays until its time is over.
+func TestWhoseLoginsHaveEndedDecidesNothing(t *testing.T) {
+	t.Parallel()
+	for _, disabled := range []bool{false, true} {
+		n := asking(t)
+		alice, err := n.View().User("default", "u1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := user("u1", "alice")
+		next.Disabled = disabled
+		n.now += 1000
+		n.must(&command.PutUser{User: next, Expect: alice.GetGeneration(), EndLogins: !disabled, RevokeUntil: seconds(7200)})
+		n.refused(&command.DecideDevice{Tenant: "default", Hash: digest("d1"), Authorization: allowed("g1")}, command.Stale)
+		n.refused(&command.DecideBackchannel{Tenant: "default", User: "u1", Hash: digest("b1"), Authorization: allowed("g2")}, command.Stale)
+		n.must(&command.DecideDevice{Tenant: "default", Hash: digest("d1")}) // no needs no login
+	}
+}
+
 // TestPollsSlowDown is TOK-40 in the state: the interval grows by five seconds at each poll
 // that comes too soon, at whichever node, and no further than a minute.
 func TestPollsSlowDown(t *testing.T) {

@@ -43,7 +43,9 @@ func (s step) current(a *state.Authorization, d *command.Decided) (*state.Tenant
 	return tenant, client, command.Accepted, nil
 }
 
-// sessionStands reports whether the session of a grant that lives by it is there.
+// sessionStands reports whether the session of a grant that lives by it is there. That it
+// began after the moment before which its user's logins have ended is not looked at: that
+// moment moves with the user's generation only, which current compares.
 func (s step) sessionStands(a *state.Authorization, offline bool) (bool, error) {
 	if a.GetSession() == "" || offline {
 		return true, nil

@@ -140,6 +140,7 @@ type introspection struct {
 	JTI         string          `json:"jti"`
 	Grant       string          `json:"gid"`
 	Root        string          `json:"root"`
+	RootClient  string          `json:"root_client"`
 	Application string          `json:"app"`
 	Event       string          `json:"ev"` // "epoch.head" of the view on which it was decided
 	Audience    json.RawMessage `json:"aud"`
@@ -179,7 +180,7 @@ func (in *introspection) claims() verify.Claims {
 		Issuer: in.Issuer, Subject: in.Subject, ClientID: in.ClientID, JTI: in.JTI, Audience: in.audience,
 		Scope: in.Scope, IssuedAt: in.IssuedAt, NotBefore: in.NotBefore, Expires: in.Expires,
 		Bound: len(in.Bound) > 0 && string(in.Bound) != "null",
-		Grant: in.Grant, Root: in.Root, Application: in.Application,
+		Grant: in.Grant, Root: in.Root, RootClient: in.RootClient, Application: in.Application,
 	}
 	var keys struct {
 		JKT string `json:"jkt"`

@@ -2,12 +2,17 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/keyraft/keyraft/gateway"
 	"github.com/keyraft/keyraft/keymanagers/match"
@@ -89,6 +94,49 @@ func TestValidate(t *testing.T) {
 	}
 	if text := fmt.Sprintf("%v %+v", who, who); strings.Contains(text, "jti") {
 		t.Errorf("printing an identity shows its claims: %s", text)
+	}
+}
+
+// TestAnEncryptedToken: without the key a gateway can tell nothing of a token that is
+// encrypted to a resource server, and refuses it; with the key its owner has the signed
+// token inside, which is held to every rule.
+func TestAnEncryptedToken(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	cfg := c.config(c.start())
+	cfg.Audience = []string{"api"}
+	g, _ := run(t, cfg)
+	synced(t, g, c)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := c.mint(nil)
+	encrypter, err := jose.NewEncrypter(jose.A128GCM, jose.Recipient{Algorithm: jose.ECDH_ES, Key: &key.PublicKey}, (&jose.EncrypterOptions{}).WithContentType("JWT"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, err := encrypter.Encrypt([]byte(signed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	encrypted, err := object.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who, err := g.Validate(t.Context(), gateway.Request{Token: encrypted}); who != nil || gateway.ReasonOf(err) != gateway.Malformed {
+		t.Errorf("a gateway without the key: %v, %v", who, err)
+	}
+	object, err = jose.ParseEncryptedCompact(encrypted, []jose.KeyAlgorithm{jose.ECDH_ES}, []jose.ContentEncryption{jose.A128GCM})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, err := object.Decrypt(key)
+	if err != nil || string(inner) != signed {
+		t.Fatalf("its owner: %v", err)
+	}
+	if who, err := g.Validate(t.Context(), gateway.Request{Token: string(inner)}); err != nil || who.Subject != "alice" {
+		t.Errorf("the token inside: %v, %v", who, err)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
@@ -130,7 +129,7 @@ func (a *assertions) whom(in *Input, out *assertion, code oauth.Code) error {
 		return code.Withf("its %.100s is missing, or no name of at most %d bytes without control characters", claim, maxSubject)
 	}
 	for _, m := range out.issuer.GetClaimMapping() {
-		if value, ok := said[m.GetRemote()]; ok && string(value) != "null" && !clients.ProtectedClaim(strings.ToLower(m.GetLocal())) {
+		if value, ok := said[m.GetRemote()]; ok && string(value) != "null" && !oauth.ReservedClaim(strings.ToLower(m.GetLocal())) {
 			out.brought = append(out.brought, &state.Attribute{Name: m.GetLocal(), Json: value})
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 // binding is what the tokens of this request are bound to: the key of its DPoP proof
 // (RFC 9449 §5), and the certificate of a client that is registered so (RFC 8705 §3). A
-// client that is registered for bound tokens gets no others (POP-10). The proof is read
+// client that must have bound tokens gets no others (POP-10). The proof is read
 // once a request, and used up later.
 func (p *Pipeline) binding(v *state.View, tenant *state.Tenant, client *state.Client, issuer string, req *Request, x *exchange) (Binding, error) {
 	var b Binding
@@ -21,7 +21,7 @@ func (p *Pipeline) binding(v *state.View, tenant *state.Tenant, client *state.Cl
 		}
 	}
 	switch {
-	case req.Proof == "" && client.GetDpopBound():
+	case req.Proof == "" && bindsToDPoP(tenant, client):
 		return Binding{}, oauth.InvalidDPoPProof.With("the client's tokens are bound to a key; send a proof of it in the DPoP header")
 	case req.Proof == "":
 		return b, nil

@@ -7,30 +7,42 @@ import (
 	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/identity"
+	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens"
 )
 
+// maxExtra bounds the custom claims of one token, in bytes of JSON: a token travels in a
+// header, of which many servers take 8 KiB, and what an opaque one says is replicated.
+const maxExtra = 4 << 10
+
 // extra are the claims that a grant's token gets from its user, and those that a trusted
-// issuer brought: what is known here wins where both name a claim.
+// issuer brought: what is known here wins where both name a claim. It is asked before
+// anything is used up.
 func (p *Pipeline) extra(v *state.View, tenant *state.Tenant, client *state.Client, d *Decision) ([]tokens.Member, error) {
 	out, err := p.ofUser(v, tenant, client, d)
-	if client.GetAccessTokenFormat() == formatOpaque {
-		return out, err
+	if err != nil {
+		return nil, err
 	}
 	for _, a := range d.Authorization.GetAttributes() {
 		known := slices.ContainsFunc(out, func(m tokens.Member) bool { return m.Name == a.GetName() })
-		if !known && !clients.ProtectedClaim(strings.ToLower(a.GetName())) {
+		if !known && !oauth.ReservedClaim(strings.ToLower(a.GetName())) {
 			out = append(out, tokens.Member{Name: a.GetName(), JSON: a.GetJson()})
 		}
 	}
-	return out, err
+	size := 0
+	for _, m := range out {
+		size += len(`,"":`) + len(m.Name) + len(m.JSON)
+	}
+	if size > maxExtra {
+		return nil, oauth.InvalidRequest.Withf("the user's access_token_claims have %d bytes, of at most %d; ask the tenant's administrator to put fewer of them into access tokens", size, maxExtra)
+	}
+	return out, nil
 }
 
 // ofUser are the claims from what is known of the user. Who asks for none pays for no
 // look-up.
 func (p *Pipeline) ofUser(v *state.View, tenant *state.Tenant, client *state.Client, d *Decision) ([]tokens.Member, error) {
-	if d.Authorization.GetUser() == "" || client.GetAccessTokenFormat() == formatOpaque ||
-		len(tenant.GetSettings().GetAccessTokenClaims()) == 0 && len(client.GetAccessTokenClaims()) == 0 {
+	if d.Authorization.GetUser() == "" || len(tenant.GetSettings().GetAccessTokenClaims()) == 0 && len(client.GetAccessTokenClaims()) == 0 {
 		return nil, nil
 	}
 	user, err := v.User(tenant.GetId(), d.Authorization.GetUser())
@@ -55,7 +67,7 @@ func accessClaims(v *state.View, tenant *state.Tenant, client *state.Client, use
 	}
 	var out []tokens.Member
 	add := func(rule *state.ClaimRule) {
-		if clients.ProtectedClaim(strings.ToLower(rule.GetClaim())) {
+		if oauth.ReservedClaim(strings.ToLower(rule.GetClaim())) {
 			return
 		}
 		if value := claimValue(v, user, rule.GetSource()); value != nil {

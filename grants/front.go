@@ -5,7 +5,6 @@ import (
 
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
-	"github.com/keyraft/keyraft/tokens"
 )
 
 // Front is what an authorization endpoint gives of tokens, by response_type (OAuth 2.0
@@ -35,7 +34,7 @@ func (p *Pipeline) implicit(ctx context.Context, v *state.View, tenant *state.Te
 	if err := gate(tenant, client, oauth.GrantImplicit); err != nil {
 		return err
 	}
-	if only != FrontID && (client.GetDpopBound() || client.GetTlsBound()) {
+	if only != FrontID && (bindsToDPoP(tenant, client) || client.GetTlsBound()) {
 		return oauth.UnauthorizedClient.With("the client's tokens are bound to a key, which nobody proves at the authorization endpoint; use response_type=code")
 	}
 	issuer, err := p.cfg.Keys.Issuer(v, tenant.GetId())
@@ -44,20 +43,17 @@ func (p *Pipeline) implicit(ctx context.Context, v *state.View, tenant *state.Te
 	}
 	audience := a.GetResources()
 	if len(audience) == 0 {
-		audience = []string{issuer}
-		if named := tenant.GetSettings().GetDefaultAudience(); named != "" {
-			audience[0] = named
-		}
+		audience = []string{defaultAudience(tenant, client, issuer)}
 	}
 	x := &exchange{in: Input{View: v, Tenant: tenant, Client: client, Issuer: issuer, Audience: audience}}
 	x.out = Decision{
-		Subject: a.GetSubject(), Scope: a.GetScope(), Audience: audience, Lifetime: tokens.Lifetime(tenant, client), Grant: a.GetGrant(),
+		Subject: a.GetSubject(), Scope: a.GetScope(), Audience: audience, Grant: a.GetGrant(),
 		Authorization: a, Details: a.GetDetails(), Nonce: a.GetNonce(), Code: code, State: clientState, Only: only,
 	}
 	if err := p.person(v, tenant, client, &x.out, &x.seen); err != nil {
 		return err
 	}
-	if err := p.signs(ctx, v, tenant, client, x); err != nil {
+	if err := p.ready(ctx, v, tenant, client, x); err != nil {
 		return err
 	}
 	if err := p.commit(ctx, v, tenant, client, x, out); err != nil {

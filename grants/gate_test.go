@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
@@ -134,9 +136,9 @@ func conditions() []condition {
 func (w *world) change(id string, change func(*state.Client)) {
 	w.t.Helper()
 	old, _ := w.FSM.View().Client("default", id)
-	expect := old.GetGeneration()
-	change(old)
-	w.Must(w.t, &command.PutClient{Client: old, Expect: expect})
+	next := proto.CloneOf(old) // the view may hold the row itself
+	change(next)
+	w.Must(w.t, &command.PutClient{Client: next, Expect: old.GetGeneration()})
 }
 
 // TestEveryGrantPassesTheWholeGate is TOK-30 to TOK-33, TOK-35, TOK-36 and WEB-09: what

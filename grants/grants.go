@@ -76,14 +76,14 @@ type OneTime struct {
 	RevokeOnReuse bool  // a second use takes back what the first one gave
 }
 
-// Decision is what a grant decided. Audience, lifetime and algorithm are filled in
+// Decision is what a grant decided. The audience is filled in
 // beforehand from policy and registration.
 type Decision struct {
 	Subject     string
 	Scope       string
 	Audience    []string
-	Lifetime    int64  // seconds
 	Grant, Root string // gid and root; "": the token's own
+	RootClient  string // to which the root was issued, where that is another
 
 	// Authorization is who allowed it: nil where the client asks for itself. The
 	// pipeline holds it against the gate, and fills in what it decided.

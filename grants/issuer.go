@@ -170,7 +170,7 @@ func checkMapping(all []*state.ClaimMapping) error {
 		switch {
 		case !clients.ClaimName(m.GetRemote()) || !clients.ClaimName(m.GetLocal()):
 			return badIssuer(field, "each names a remote and a local claim, of at most 100 bytes")
-		case clients.ProtectedClaim(strings.ToLower(m.GetLocal())):
+		case oauth.ReservedClaim(strings.ToLower(m.GetLocal())):
 			return badIssuer(field, "%.64q says what a token is, so no mapping may set it", m.GetLocal())
 		case slices.ContainsFunc(all[:n], func(o *state.ClaimMapping) bool { return o.GetLocal() == m.GetLocal() }):
 			return badIssuer(field, "%.64q is set twice", m.GetLocal())

@@ -11,6 +11,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 // Pipeline is the token endpoint's rule.
@@ -25,7 +26,9 @@ type exchange struct {
 	in     Input
 	out    Decision
 	claims tokens.Claims
-	one    [1]string // the default audience
+	extra  []tokens.Member      // custom claims of the token
+	sealed verify.EncryptionKey // that the token is encrypted to, if it is
+	one    [1]string            // the default audience
 	proof  clients.Proof
 	shown  tokens.Shown // DPoP proof of the request; its JKT is "" before it was read
 	used   bool         // it was used up
@@ -150,24 +153,21 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 		return err
 	}
 	if audience == nil {
-		x.one[0] = issuer
-		if a := tenant.GetSettings().GetDefaultAudience(); a != "" {
-			x.one[0] = a
-		}
+		x.one[0] = defaultAudience(tenant, client, issuer)
 		audience = x.one[:]
 	}
 	x.in = Input{View: v, Tenant: tenant, Client: client, Issuer: issuer, Scope: req.Scope, Audience: audience, Form: req.Form}
 	if x.in.Binding, err = p.binding(v, tenant, client, issuer, req, x); err != nil {
 		return err
 	}
-	x.out = Decision{Audience: audience, Lifetime: tokens.Lifetime(tenant, client)}
+	x.out = Decision{Audience: audience}
 	if err := grant.Authorize(ctx, &x.in, &x.out); err != nil {
 		return err
 	}
 	if err := p.person(v, tenant, client, &x.out, &x.seen); err != nil {
 		return err
 	}
-	if err := p.signs(ctx, v, tenant, client, x); err != nil {
+	if err := p.ready(ctx, v, tenant, client, x); err != nil {
 		return err
 	}
 	if err := p.useProof(ctx, x); err != nil {
@@ -182,15 +182,28 @@ func (p *Pipeline) decide(ctx context.Context, v *state.View, tenant *state.Tena
 	return p.mint(ctx, v, tenant, client, x, out)
 }
 
+// ready tells, before anything is used up, that the tokens can be made, and gets what
+// they need besides the decision.
+func (p *Pipeline) ready(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, x *exchange) (err error) {
+	if err := p.signs(ctx, v, tenant, client, x); err != nil || x.out.Only == FrontID {
+		return err
+	}
+	if x.extra, err = p.extra(v, tenant, client, &x.out); err != nil || client.GetAccessTokenEncryptedAlg() == "" {
+		return err
+	}
+	x.sealed, err = p.recipient(ctx, v, client, x.out.Audience)
+	return err
+}
+
 func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, x *exchange, out *Answer) error {
 	d, now := &x.out, p.cfg.Now().Unix()
 	if err := p.keep(ctx, client); err != nil {
 		return err
 	}
-	if d.Authorization != nil && client.GetUserAccessTokenLifetime() > 0 {
-		d.Lifetime = client.GetUserAccessTokenLifetime()
+	life := tokens.Lifetime(tenant, client)
+	if d.Authorization != nil {
+		life = tokens.UserLifetime(tenant, client)
 	}
-	life := min(max(d.Lifetime, 1), tokens.MaxLifetime) // whatever a record says (TOK-46)
 	if d.Until != 0 {
 		if life = min(life, d.Until-now); life < 1 {
 			return oauth.InvalidRequest.With("the token that it comes of has expired meanwhile; get a new one")
@@ -198,7 +211,7 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 	}
 	x.claims = tokens.Claims{
 		Tenant: tenant.GetId(), Subject: d.Subject, ClientID: client.GetId(), Scope: d.Scope, Audience: d.Audience,
-		Grant: d.Grant, Root: d.Root, Application: client.GetApplication(),
+		Grant: d.Grant, Root: d.Root, RootClient: d.RootClient, Application: client.GetApplication(),
 		IssuedAt: now, Expires: now + life, Alg: client.GetSigningAlg(),
 	}
 	if x.claims.Alg == "" {
@@ -209,11 +222,8 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 		x.claims.AuthTime, x.claims.ACR, x.claims.AMR = a.GetAuthTime(), a.GetAcr(), a.GetAmr()
 		x.claims.Act = a.GetAct()
 	}
-	x.claims.Details, out.Details = d.Details, d.Details
+	x.claims.Details, out.Details, x.claims.Extra = d.Details, d.Details, x.extra
 	var err error
-	if x.claims.Extra, err = p.extra(v, tenant, client, d); err != nil {
-		return err
-	}
 	if x.claims.Userinfo, err = p.userinfo(v, tenant, client, d); err != nil {
 		return err
 	}
@@ -222,6 +232,8 @@ func (p *Pipeline) mint(ctx context.Context, v *state.View, tenant *state.Tenant
 		out.Token = out.Token[:0]
 	case client.GetAccessTokenFormat() == formatOpaque:
 		out.Token, err = p.cfg.Opaque.AppendToken(ctx, out.Token[:0], v, tenant, client, &x.claims)
+	case client.GetAccessTokenEncryptedAlg() != "":
+		err = p.encrypted(ctx, v, client, x, out)
 	default:
 		out.Token, err = p.cfg.Minter.AppendJWT(ctx, out.Token[:0], v, &x.claims)
 	}

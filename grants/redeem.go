@@ -46,7 +46,7 @@ func (p *Pipeline) commit(ctx context.Context, v *state.View, tenant *state.Tena
 			a.Jkt, a.X5T = x.in.Binding.JKT, x.in.Binding.X5T
 		}
 		var err error
-		if c.Family, err = p.family(v, tenant, client, d, out); err != nil {
+		if c.Family, err = p.family(v, tenant, client, x, out); err != nil {
 			return err
 		}
 	}
@@ -75,7 +75,8 @@ func redeemed(r command.Reject) error {
 }
 
 // family is the row of a new family, and its first token in out.
-func (p *Pipeline) family(v *state.View, tenant *state.Tenant, client *state.Client, d *Decision, out *Answer) (*state.RefreshFamily, error) {
+func (p *Pipeline) family(v *state.View, tenant *state.Tenant, client *state.Client, x *exchange, out *Answer) (*state.RefreshFamily, error) {
+	d := &x.out
 	token, hash, err := p.cfg.Refresh.Append(out.Refresh[:0], v, d.Grant, 1)
 	if err != nil {
 		return nil, err
@@ -84,7 +85,7 @@ func (p *Pipeline) family(v *state.View, tenant *state.Tenant, client *state.Cli
 	now := p.now(v)
 	f := &state.RefreshFamily{
 		Id: d.Grant, Hash: hash[:], Offline: d.Offline, Idle: refreshIdle(tenant, client),
-		EndsAt: now + refreshLife(tenant, client), Fixed: client.RefreshRotation != nil && !client.GetRefreshRotation(),
+		EndsAt: now + refreshLife(tenant, client), Fixed: !rotates(tenant, client, x.in.Binding),
 	}
 	f.ExpiresAt = f.EndsAt
 	if f.Idle != 0 {
@@ -104,8 +105,26 @@ func firstPositive(values ...int64) int64 {
 	return 0
 }
 
+// refreshLife: one without an end lasts as long as the default where the tenant's operator
+// has taken the permission back.
 func refreshLife(t *state.Tenant, c *state.Client) int64 {
-	return firstPositive(c.GetRefreshTokenLifetime(), t.GetSettings().GetRefreshTokenLifetime(), defaultRefreshLifetime)
+	life := firstPositive(c.GetRefreshTokenLifetime(), t.GetSettings().GetRefreshTokenLifetime(), defaultRefreshLifetime)
+	if life >= state.Never && !t.GetSettings().GetAllowNeverExpires() {
+		return defaultRefreshLifetime
+	}
+	return life
+}
+
+// rotates tells whether a refresh token is replaced when it is used: as the client says,
+// else the tenant. A public client's without a key always is (RFC 9700 §4.14.2).
+func rotates(t *state.Tenant, c *state.Client, b Binding) bool {
+	switch s := t.GetSettings(); {
+	case c.RefreshRotation != nil:
+		return c.GetRefreshRotation()
+	case s == nil || s.RefreshRotation == nil || s.GetRefreshRotation():
+		return true
+	}
+	return c.GetAuthMethod() == string(oauth.AuthNone) && b == Binding{}
 }
 
 func refreshIdle(t *state.Tenant, c *state.Client) int64 {

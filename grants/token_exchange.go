@@ -92,6 +92,9 @@ func (g tokenExchange) Authorize(ctx context.Context, in *Input, out *Decision) 
 		if out.Root == "" {
 			out.Root = s.ours.JTI
 		}
+		if out.RootClient = s.ours.RootClient; out.RootClient == "" && s.ours.ClientID != in.Client.GetId() {
+			out.RootClient = s.ours.ClientID
+		}
 	}
 	return nil
 }

@@ -137,6 +137,17 @@ func appendList(dst []byte, name string, list []string) []byte {
 	return dst
 }
 
+// appendObject writes the members as one object; nothing where there is none.
+func appendObject(dst []byte, members []Member) []byte {
+	if len(members) == 0 {
+		return dst
+	}
+	start := len(dst)
+	dst = append(appendMembers(dst, members), '}')
+	dst[start] = '{' // in place of the first comma
+	return dst
+}
+
 // appendMembers writes ,"name":value of each.
 func appendMembers(dst []byte, members []Member) []byte {
 	for i := range members {

@@ -58,9 +58,9 @@ type Answer struct {
 
 	// For gateways and operators alone: what a revocation of it may name, and the
 	// view on which it was decided.
-	Detailed                 bool
-	Grant, Root, Application string
-	Epoch, Head              uint64
+	Detailed                             bool
+	Grant, Root, RootClient, Application string
+	Epoch, Head                          uint64
 }
 
 // AppendJSON appends the answer. Every inactive one has the same bytes (INT-03).
@@ -93,7 +93,7 @@ func (a *Answer) AppendJSON(dst []byte) []byte {
 		return append(dst, '}')
 	}
 	dst = append(appendEvent(append(dst, `,"ev":"`...), a.Epoch, a.Head), '"')
-	for _, m := range [...][2]string{{"gid", a.Grant}, {"root", a.Root}, {"app", a.Application}} {
+	for _, m := range [...][2]string{{"gid", a.Grant}, {"root", a.Root}, {"root_client", a.RootClient}, {"app", a.Application}} {
 		if m[1] != "" {
 			dst = append(append(append(dst, `,"`...), m[0]...), `":`...)
 			dst = appendString(dst, m[1])
@@ -144,7 +144,7 @@ func (i *Introspector) Introspect(v *state.View, caller *Caller, token string) (
 		return Answer{}, err
 	}
 	if caller.trusted() {
-		a.Detailed, a.Grant, a.Root, a.Application, a.Epoch, a.Head = true, c.Grant, c.Root, c.Application, c.Epoch, c.Head
+		a.Detailed, a.Grant, a.Root, a.RootClient, a.Application, a.Epoch, a.Head = true, c.Grant, c.Root, c.RootClient, c.Application, c.Epoch, c.Head
 	}
 	return a, nil
 }
@@ -266,7 +266,10 @@ func (i *Introspector) findJWT(v *state.View, cluster *state.Cluster, token stri
 	if t.Check(verify.Expect{Type: accessTokenType, Own: true, Now: now}) != nil || now >= t.Claims.Expires {
 		return false, nil
 	}
-	g.held = held{tenant, t.Claims, loginOf(t.Claims.Raw)}
+	g.held = held{tenant: tenant, claims: t.Claims}
+	if t.Claims.More {
+		g.held.login = loginOf(t.Claims.Raw)
+	}
 	return true, nil
 }
 
@@ -295,11 +298,11 @@ func (i *Introspector) findOpaque(v *state.View, token string, now int64, g *gen
 		Issuer: row.GetIssuer(), Subject: row.GetSubject(), ClientID: row.GetClientId(), JTI: row.GetId(),
 		Audience: row.GetAudience(), Scope: row.GetScope(), IssuedAt: row.GetIssuedAt(), Expires: row.GetExpiresAt(),
 		Own: true, Epoch: row.GetEpoch(), Head: row.GetHead(),
-		Grant: row.GetGrant(), Root: row.GetRoot(), Application: row.GetApplication(), JKT: row.GetJkt(), X5T: row.GetX5T(),
+		Grant: row.GetGrant(), Root: row.GetRoot(), RootClient: row.GetRootClient(), Application: row.GetApplication(), JKT: row.GetJkt(), X5T: row.GetX5T(),
 		Bound: row.GetJkt() != "" || row.GetX5T() != "",
 	}, Login{
 		AuthTime: row.GetAuthTime(), ACR: row.GetAcr(), AMR: row.GetAmr(), Act: row.GetAct(), Details: row.GetDetails(),
-		userinfo: row.GetUserinfoClaims(),
+		userinfo: row.GetUserinfoClaims(), custom: row.GetClaims(),
 	}}
 	return true, nil
 }

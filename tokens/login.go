@@ -2,7 +2,12 @@ package tokens
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
+
+	"github.com/keyraft/keyraft/internal/oauth"
 )
 
 // Login is what an access token says of how its user signed in, and for whom and what it
@@ -15,6 +20,7 @@ type Login struct {
 	Act, Details []byte // JSON
 
 	userinfo []string
+	custom   []byte // claims by the rules of tenant and client, a JSON object
 }
 
 // append writes the members, each with a comma before it.
@@ -32,6 +38,9 @@ func (l *Login) append(dst []byte) []byte {
 	if len(l.Details) != 0 {
 		dst = append(append(dst, `,"authorization_details":`...), l.Details...)
 	}
+	if len(l.custom) > len(`{}`) {
+		dst = append(append(dst, ','), l.custom[1:len(l.custom)-1]...)
+	}
 	return dst
 }
 
@@ -48,7 +57,22 @@ func loginOf(payload string) Login {
 	if json.Unmarshal([]byte(payload), &m) != nil {
 		return Login{} // what has these names is of another form, so it is not ours
 	}
-	return Login{m.AuthTime, m.ACR, m.AMR, m.Act, m.Details, m.Userinfo}
+	return Login{m.AuthTime, m.ACR, m.AMR, m.Act, m.Details, m.Userinfo, customOf(payload)}
+}
+
+// customOf are the claims of a payload that say nothing of the token itself, by their
+// names, as a JSON object; nil for none.
+func customOf(payload string) []byte {
+	var all map[string]json.RawMessage
+	if json.Unmarshal([]byte(payload), &all) != nil {
+		return nil
+	}
+	maps.DeleteFunc(all, func(name string, _ json.RawMessage) bool { return oauth.ReservedClaim(strings.ToLower(name)) })
+	var members []Member
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		members = append(members, Member{name, all[name]})
+	}
+	return appendObject(nil, members)
 }
 
 // appendConfirmation writes cnf, unless the token is a bearer token.

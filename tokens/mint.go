@@ -19,6 +19,7 @@ type Claims struct {
 	Grant                            string   // gid; "": the token's own id
 	Application                      string   // app; "" leaves it out
 	Root                             string   // root of a delegation tree; "" leaves it out
+	RootClient                       string   // to which that was issued; "" leaves it out
 	IssuedAt, Expires                int64    // seconds
 	Alg                              string   // "" is DefaultAlg
 
@@ -122,6 +123,9 @@ func (m *Minter) appendPayload(dst []byte, issuer string, v *state.View, c *Clai
 	}
 	if c.Root != "" {
 		dst = appendString(append(dst, `,"root":`...), c.Root)
+	}
+	if c.RootClient != "" {
+		dst = appendString(append(dst, `,"root_client":`...), c.RootClient)
 	}
 	if c.Application != "" {
 		dst = appendString(append(dst, `,"app":`...), c.Application)

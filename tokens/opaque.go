@@ -83,8 +83,9 @@ func (o *Opaque) AppendToken(ctx context.Context, dst []byte, v *state.View, t *
 	p.token = state.OpaqueToken{
 		Tenant: c.Tenant, Id: id, ClientId: c.ClientID, Subject: c.Subject, Scope: c.Scope,
 		Audience: append(p.audience[:0], c.Audience...), IssuedAt: c.IssuedAt, ExpiresAt: c.Expires,
-		Epoch: v.Epoch(), Head: v.Head(), Grant: grant, Root: c.Root, Application: c.Application, Issuer: set.issuer,
+		Epoch: v.Epoch(), Head: v.Head(), Grant: grant, Root: c.Root, RootClient: c.RootClient, Application: c.Application, Issuer: set.issuer,
 		Jkt: c.JKT, X5T: c.X5T, AuthTime: c.AuthTime, Acr: c.ACR, Amr: c.AMR, Act: c.Act, Details: c.Details, UserinfoClaims: c.Userinfo,
+		Claims: appendObject(nil, c.Extra),
 	}
 	p.command = command.IssueOpaque{
 		Hash: p.hash[:], Token: &p.token, ClientGeneration: client.GetGeneration(), TenantGeneration: t.GetGeneration(),

@@ -38,7 +38,8 @@ const (
 	// DefaultLifetime is the life of an access token where neither client nor
 	// tenant says one, in seconds. The state machine counts with the same one.
 	DefaultLifetime = 3600
-	// MaxLifetime bounds the life of an access token, in seconds: 30 days.
+	// MaxLifetime bounds the life of an access token, in seconds: 30 days. One without an
+	// end is state.Never, in a tenant that allows it.
 	MaxLifetime = 30 * 24 * 3600
 
 	// keptLonger is how long beyond a token's life everything is kept that may
@@ -76,19 +77,31 @@ const algCount = 4
 
 // Lifetime is how long an access token of the client lives now, in seconds.
 func Lifetime(t *state.Tenant, c *state.Client) int64 {
-	life := c.GetAccessTokenLifetime()
-	if life <= 0 {
-		life = t.GetSettings().GetAccessTokenLifetime()
+	return lifetime(t, c.GetAccessTokenLifetime(), t.GetSettings().GetAccessTokenLifetime())
+}
+
+// UserLifetime is that of a token that a user allowed.
+func UserLifetime(t *state.Tenant, c *state.Client) int64 {
+	return lifetime(t, c.GetUserAccessTokenLifetime(), c.GetAccessTokenLifetime(), t.GetSettings().GetUserAccessTokenLifetime(), t.GetSettings().GetAccessTokenLifetime())
+}
+
+// lifetime is the first that is set, within the bounds (TOK-46).
+func lifetime(t *state.Tenant, set ...int64) int64 {
+	for _, life := range set {
+		switch {
+		case life <= 0:
+		case life >= state.Never && t.GetSettings().GetAllowNeverExpires():
+			return state.Never
+		default:
+			return min(life, MaxLifetime)
+		}
 	}
-	if life <= 0 {
-		life = DefaultLifetime
-	}
-	return min(life, MaxLifetime)
+	return DefaultLifetime
 }
 
 // clientLongest is the longest life that any token of the client can still have.
 func clientLongest(t *state.Tenant, c *state.Client) int64 {
-	return max(DefaultLifetime, t.GetLongestLifetime(), t.GetSettings().GetAccessTokenLifetime(),
+	return max(DefaultLifetime, t.GetLongestLifetime(), t.GetSettings().GetAccessTokenLifetime(), t.GetSettings().GetUserAccessTokenLifetime(),
 		c.GetLongestLifetime(), c.GetAccessTokenLifetime(), c.GetUserAccessTokenLifetime(), c.GetRefreshTokenLifetime())
 }
 

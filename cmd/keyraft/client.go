@@ -33,6 +33,7 @@ type clientFlags struct {
 	tokenFormat, tokenLifetime, tokenAlg    string
 	introspection                           string
 	grants, redirects, resources, set       []string
+	claims                                  []string
 	enabled                                 bool
 }
 
@@ -50,6 +51,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 	fl.StringSliceVar(&f.grants, "grant", nil, "grant types, such as client_credentials (grant_types)")
 	fl.StringSliceVar(&f.redirects, "redirect-uri", nil, "redirect URIs (redirect_uris)")
 	fl.StringSliceVar(&f.resources, "resource", nil, "APIs that it may ask tokens for, RFC 8707 (resources)")
+	fl.StringArrayVar(&f.claims, "token-claim", nil, "claim of its access tokens from what is known of the user, as claim=source: roles=roles, office=attribute:office; all of them, since they replace those before (access_token_claims)")
 	fl.StringArrayVar(&f.set, "set", nil, "any other member, as member=JSON")
 	fl.BoolVar(&f.enabled, "enabled", true, "whether it may be used")
 }
@@ -99,7 +101,26 @@ func (f *clientFlags) members(cmd *cobra.Command, c console) (map[string]any, er
 		}
 		m["jwks"] = json.RawMessage(text)
 	}
+	if err := setClaims(m, f.claims); err != nil {
+		return nil, err
+	}
 	return m, setMembers(m, f.set, "software_version=10")
+}
+
+// setClaims puts the rules for claims that are written as claim=source into m.
+func setClaims(m map[string]any, pairs []string) error {
+	var rules []map[string]string
+	for _, pair := range pairs {
+		claim, source, ok := strings.Cut(pair, "=")
+		if !ok {
+			return usagef("--token-claim %q is not claim=source; write roles=roles or office=attribute:office", pair)
+		}
+		rules = append(rules, map[string]string{"claim": claim, "source": source})
+	}
+	if rules != nil {
+		m["access_token_claims"] = rules
+	}
+	return nil
 }
 
 // setMembers puts members that are written as member=JSON into m; like is one that is

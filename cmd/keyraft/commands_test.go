@@ -55,6 +55,8 @@ func TestCommands(t *testing.T) {
 			sends: `{"client_name":"a","scope":"read"}`, status: 201, answer: clientAnswer, shows: []string{"orders"}},
 		{name: "client get", args: "client get orders", method: "GET", target: "/admin/v1/clients/orders", answer: clientAnswer, shows: []string{"grant_types    client_credentials"}},
 		{name: "client update", args: "client update orders --enabled=false --scope=", method: "PATCH", target: "/admin/v1/clients/orders", sends: `{"enabled":false,"scope":""}`, answer: clientAnswer, shows: []string{"orders"}},
+		{name: "client claims", args: "client update orders --token-claim roles=roles --token-claim office=attribute:office --set access_token_encrypted_response_alg=ECDH-ES", method: "PATCH", target: "/admin/v1/clients/orders",
+			sends: `{"access_token_claims":[{"claim":"roles","source":"roles"},{"claim":"office","source":"attribute:office"}],"access_token_encrypted_response_alg":"ECDH-ES"}`, answer: clientAnswer, shows: []string{"orders"}},
 		{name: "client replace", args: "client update orders --replace --file -", stdin: `{"client_name":"x"}`, method: "PUT", target: "/admin/v1/clients/orders", sends: `{"client_name":"x"}`, answer: clientAnswer, shows: []string{"orders"}},
 		{name: "client delete", args: "client delete orders", method: "DELETE", target: "/admin/v1/clients/orders", status: 204, shows: []string{"deleted orders"}},
 		{name: "user create with a password from standard input", args: "user create alice --password-file - --email a@b --role staff,admin --second-factor --set locale=de", stdin: "a long phrase\r\n", method: "POST", target: "/admin/v1/users",

@@ -318,6 +318,7 @@ func (s *server) serve(ctx context.Context, rooms *rooms) error {
 	background.Go(func() { rooms.pollers.Run(opsCtx) })
 	background.Go(func() { rooms.logouts.Run(opsCtx) })
 	background.Go(func() { paceCollector(opsCtx) })
+	background.Go(func() { rooms.rows.Run(opsCtx) })
 	if s.ops != nil {
 		background.Go(func() { serveOps(opsCtx, s.ops, rooms.ops, s.log) })
 	}

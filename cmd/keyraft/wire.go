@@ -73,6 +73,7 @@ type rooms struct {
 	pollers  *gatewayapi.Pollers
 	outbound *outbound.Client
 	logouts  *logout.Notifier
+	rows     *tableRows
 	people   *people
 	routes   []httpapi.Route
 }
@@ -288,8 +289,9 @@ func (r *rooms) show(figures *figures) error {
 	if err != nil {
 		return err
 	}
+	r.rows = newTableRows(s.node.FSM().View)
 	s.reg.MustRegister(
-		figures, &s.writes, logouts{r.logouts.Counts}, newBuildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		r.rows, figures, &s.writes, logouts{r.logouts.Counts}, newBuildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		certificates{"node": s.node.CertificateExpires, "api": listenerExpires(s.tls)},
 		&nodeFigures{dir: s.cfg.Data, connections: r.http.Connections, lane: r.signing.Lane, view: s.node.FSM().View, keys: keys, proofs: s.proofs.Load()},
 		&gatewayFigures{pollers: r.pollers, head: func() uint64 { return s.node.FSM().View().Head() }},

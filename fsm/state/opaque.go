@@ -37,6 +37,8 @@ const (
 	opaqueDetails
 	opaqueUser
 	opaqueUserinfoClaims
+	opaqueClaims
+	opaqueRootClient
 )
 
 // wireWriter appends fields of a message in the order of their numbers.
@@ -102,6 +104,8 @@ func AppendOpaque(dst []byte, t *OpaqueToken) ([]byte, bool) {
 	for _, c := range t.UserinfoClaims {
 		w.element(opaqueUserinfoClaims, c)
 	}
+	w.bytes(opaqueClaims, t.Claims)
+	w.text(opaqueRootClient, t.RootClient)
 	return w.out, !w.bad && len(t.unknownFields) == 0
 }
 
@@ -165,6 +169,8 @@ func (t *OpaqueToken) setBytes(n protowire.Number, v []byte) bool {
 		t.Act = v
 	case opaqueDetails:
 		t.Details = v
+	case opaqueClaims:
+		t.Claims = v
 	default:
 		return false
 	}
@@ -192,6 +198,8 @@ func (t *OpaqueToken) setText(n protowire.Number, s string) bool {
 		t.Grant = s
 	case opaqueRoot:
 		t.Root = s
+	case opaqueRootClient:
+		t.RootClient = s
 	case opaqueApplication:
 		t.Application = s
 	case opaqueJkt:

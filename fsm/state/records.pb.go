@@ -409,25 +409,31 @@ func (x *StatementIssuer) GetSoftwareIds() []string {
 }
 
 type TenantSettings struct {
-	state                protoimpl.MessageState `protogen:"open.v1"`
-	SigningAlg           string                 `protobuf:"bytes,1,opt,name=signing_alg,json=signingAlg,proto3" json:"signing_alg,omitempty"`                                  // "" is ES256
-	AccessTokenLifetime  int64                  `protobuf:"varint,2,opt,name=access_token_lifetime,json=accessTokenLifetime,proto3" json:"access_token_lifetime,omitempty"`    // seconds; 0 is the built-in default
-	NarrowScopes         bool                   `protobuf:"varint,3,opt,name=narrow_scopes,json=narrowScopes,proto3" json:"narrow_scopes,omitempty"`                           // drop a scope beyond the client's instead of refusing
-	DefaultAudience      string                 `protobuf:"bytes,4,opt,name=default_audience,json=defaultAudience,proto3" json:"default_audience,omitempty"`                   // "" is the issuer
-	RefreshTokenLifetime int64                  `protobuf:"varint,5,opt,name=refresh_token_lifetime,json=refreshTokenLifetime,proto3" json:"refresh_token_lifetime,omitempty"` // seconds; 0 is the built-in default
-	RefreshIdleLifetime  int64                  `protobuf:"varint,6,opt,name=refresh_idle_lifetime,json=refreshIdleLifetime,proto3" json:"refresh_idle_lifetime,omitempty"`
-	IdTokenLifetime      int64                  `protobuf:"varint,7,opt,name=id_token_lifetime,json=idTokenLifetime,proto3" json:"id_token_lifetime,omitempty"`
-	RefreshGrace         *int64                 `protobuf:"varint,8,opt,name=refresh_grace,json=refreshGrace,proto3,oneof" json:"refresh_grace,omitempty"`
-	GrantTypes           []string               `protobuf:"bytes,9,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`                                // allowed; empty: those on by default
-	ScopePatterns        []string               `protobuf:"bytes,10,rep,name=scope_patterns,json=scopePatterns,proto3" json:"scope_patterns,omitempty"`                      // RE2, anchored: given without a role check
-	RefuseUnknownScopes  bool                   `protobuf:"varint,11,opt,name=refuse_unknown_scopes,json=refuseUnknownScopes,proto3" json:"refuse_unknown_scopes,omitempty"` // a user's grant gives only what is registered or matches a pattern
-	AllowNeverExpires    bool                   `protobuf:"varint,12,opt,name=allow_never_expires,json=allowNeverExpires,proto3" json:"allow_never_expires,omitempty"`       // refresh tokens without an end; only an operator sets it
-	AccessTokenClaims    []*ClaimRule           `protobuf:"bytes,13,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
-	DetailsTypes         []string               `protobuf:"bytes,14,rep,name=details_types,json=detailsTypes,proto3" json:"details_types,omitempty"` // of authorization_details (RFC 9396) that the tenant's resources know
-	Registration         *RegistrationPolicy    `protobuf:"bytes,30,opt,name=registration,proto3" json:"registration,omitempty"`
-	Passwords            *PasswordPolicy        `protobuf:"bytes,40,opt,name=passwords,proto3" json:"passwords,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	state                   protoimpl.MessageState `protogen:"open.v1"`
+	SigningAlg              string                 `protobuf:"bytes,1,opt,name=signing_alg,json=signingAlg,proto3" json:"signing_alg,omitempty"`                                  // "" is ES256
+	AccessTokenLifetime     int64                  `protobuf:"varint,2,opt,name=access_token_lifetime,json=accessTokenLifetime,proto3" json:"access_token_lifetime,omitempty"`    // seconds; 0 is the built-in default
+	NarrowScopes            bool                   `protobuf:"varint,3,opt,name=narrow_scopes,json=narrowScopes,proto3" json:"narrow_scopes,omitempty"`                           // drop a scope beyond the client's instead of refusing
+	DefaultAudience         string                 `protobuf:"bytes,4,opt,name=default_audience,json=defaultAudience,proto3" json:"default_audience,omitempty"`                   // "" is the issuer
+	RefreshTokenLifetime    int64                  `protobuf:"varint,5,opt,name=refresh_token_lifetime,json=refreshTokenLifetime,proto3" json:"refresh_token_lifetime,omitempty"` // seconds; 0 is the built-in default
+	RefreshIdleLifetime     int64                  `protobuf:"varint,6,opt,name=refresh_idle_lifetime,json=refreshIdleLifetime,proto3" json:"refresh_idle_lifetime,omitempty"`
+	IdTokenLifetime         int64                  `protobuf:"varint,7,opt,name=id_token_lifetime,json=idTokenLifetime,proto3" json:"id_token_lifetime,omitempty"`
+	RefreshGrace            *int64                 `protobuf:"varint,8,opt,name=refresh_grace,json=refreshGrace,proto3,oneof" json:"refresh_grace,omitempty"`
+	GrantTypes              []string               `protobuf:"bytes,9,rep,name=grant_types,json=grantTypes,proto3" json:"grant_types,omitempty"`                                // allowed; empty: those on by default
+	ScopePatterns           []string               `protobuf:"bytes,10,rep,name=scope_patterns,json=scopePatterns,proto3" json:"scope_patterns,omitempty"`                      // RE2, anchored: given without a role check
+	RefuseUnknownScopes     bool                   `protobuf:"varint,11,opt,name=refuse_unknown_scopes,json=refuseUnknownScopes,proto3" json:"refuse_unknown_scopes,omitempty"` // a user's grant gives only what is registered or matches a pattern
+	AllowNeverExpires       bool                   `protobuf:"varint,12,opt,name=allow_never_expires,json=allowNeverExpires,proto3" json:"allow_never_expires,omitempty"`       // lifetimes without an end; only an operator sets it
+	AccessTokenClaims       []*ClaimRule           `protobuf:"bytes,13,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
+	DetailsTypes            []string               `protobuf:"bytes,14,rep,name=details_types,json=detailsTypes,proto3" json:"details_types,omitempty"` // of authorization_details (RFC 9396) that the tenant's resources know
+	RequirePar              bool                   `protobuf:"varint,15,opt,name=require_par,json=requirePar,proto3" json:"require_par,omitempty"`      // of every client (RFC 9126); level 1, as the next five
+	RequirePkce             bool                   `protobuf:"varint,16,opt,name=require_pkce,json=requirePkce,proto3" json:"require_pkce,omitempty"`
+	RequireRequestObject    bool                   `protobuf:"varint,17,opt,name=require_request_object,json=requireRequestObject,proto3" json:"require_request_object,omitempty"`            // signed (RFC 9101)
+	DpopBound               bool                   `protobuf:"varint,18,opt,name=dpop_bound,json=dpopBound,proto3" json:"dpop_bound,omitempty"`                                               // every access token, but those of clients that bind to a certificate
+	RefreshRotation         *bool                  `protobuf:"varint,19,opt,name=refresh_rotation,json=refreshRotation,proto3,oneof" json:"refresh_rotation,omitempty"`                       // where a client says nothing; absent: rotates
+	UserAccessTokenLifetime int64                  `protobuf:"varint,20,opt,name=user_access_token_lifetime,json=userAccessTokenLifetime,proto3" json:"user_access_token_lifetime,omitempty"` // seconds; 0: as access_token_lifetime
+	Registration            *RegistrationPolicy    `protobuf:"bytes,30,opt,name=registration,proto3" json:"registration,omitempty"`
+	Passwords               *PasswordPolicy        `protobuf:"bytes,40,opt,name=passwords,proto3" json:"passwords,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *TenantSettings) Reset() {
@@ -556,6 +562,48 @@ func (x *TenantSettings) GetDetailsTypes() []string {
 		return x.DetailsTypes
 	}
 	return nil
+}
+
+func (x *TenantSettings) GetRequirePar() bool {
+	if x != nil {
+		return x.RequirePar
+	}
+	return false
+}
+
+func (x *TenantSettings) GetRequirePkce() bool {
+	if x != nil {
+		return x.RequirePkce
+	}
+	return false
+}
+
+func (x *TenantSettings) GetRequireRequestObject() bool {
+	if x != nil {
+		return x.RequireRequestObject
+	}
+	return false
+}
+
+func (x *TenantSettings) GetDpopBound() bool {
+	if x != nil {
+		return x.DpopBound
+	}
+	return false
+}
+
+func (x *TenantSettings) GetRefreshRotation() bool {
+	if x != nil && x.RefreshRotation != nil {
+		return *x.RefreshRotation
+	}
+	return false
+}
+
+func (x *TenantSettings) GetUserAccessTokenLifetime() int64 {
+	if x != nil {
+		return x.UserAccessTokenLifetime
+	}
+	return 0
 }
 
 func (x *TenantSettings) GetRegistration() *RegistrationPolicy {
@@ -887,10 +935,13 @@ type Client struct {
 	ExchangeAudiences                 []string               `protobuf:"bytes,81,rep,name=exchange_audiences,json=exchangeAudiences,proto3" json:"exchange_audiences,omitempty"`              // of its resources, those that it may exchange tokens for
 	ExchangeImpersonation             bool                   `protobuf:"varint,82,opt,name=exchange_impersonation,json=exchangeImpersonation,proto3" json:"exchange_impersonation,omitempty"` // without an actor token nobody is named as actor
 	AccessTokenClaims                 []*ClaimRule           `protobuf:"bytes,90,rep,name=access_token_claims,json=accessTokenClaims,proto3" json:"access_token_claims,omitempty"`
-	JwksUri                           string                 `protobuf:"bytes,91,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`                               // where its keys are fetched from; level 1, as the next
-	RequestUris                       []string               `protobuf:"bytes,92,rep,name=request_uris,json=requestUris,proto3" json:"request_uris,omitempty"`                   // where its request objects may be fetched from
-	SoftwareStatement                 string                 `protobuf:"bytes,93,opt,name=software_statement,json=softwareStatement,proto3" json:"software_statement,omitempty"` // by which it registered (RFC 7591 §2.3); level 1, as the next
-	UnusedUntil                       int64                  `protobuf:"varint,94,opt,name=unused_until,json=unusedUntil,proto3" json:"unused_until,omitempty"`                  // seconds; it goes then unless it was used; 0: it stays
+	JwksUri                           string                 `protobuf:"bytes,91,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`                                                     // where its keys are fetched from; level 1, as the next
+	RequestUris                       []string               `protobuf:"bytes,92,rep,name=request_uris,json=requestUris,proto3" json:"request_uris,omitempty"`                                         // where its request objects may be fetched from
+	SoftwareStatement                 string                 `protobuf:"bytes,93,opt,name=software_statement,json=softwareStatement,proto3" json:"software_statement,omitempty"`                       // by which it registered (RFC 7591 §2.3); level 1, as the next
+	UnusedUntil                       int64                  `protobuf:"varint,94,opt,name=unused_until,json=unusedUntil,proto3" json:"unused_until,omitempty"`                                        // seconds; it goes then unless it was used; 0: it stays
+	AccessTokenEncryptedAlg           string                 `protobuf:"bytes,96,opt,name=access_token_encrypted_alg,json=accessTokenEncryptedAlg,proto3" json:"access_token_encrypted_alg,omitempty"` // JWE around its access tokens; level 1, as the next two
+	AccessTokenEncryptedEnc           string                 `protobuf:"bytes,97,opt,name=access_token_encrypted_enc,json=accessTokenEncryptedEnc,proto3" json:"access_token_encrypted_enc,omitempty"`
+	AccessTokenEncryptedFor           string                 `protobuf:"bytes,98,opt,name=access_token_encrypted_for,json=accessTokenEncryptedFor,proto3" json:"access_token_encrypted_for,omitempty"` // client id of the resource server whose key it is; "": its own
 	unknownFields                     protoimpl.UnknownFields
 	sizeCache                         protoimpl.SizeCache
 }
@@ -1499,6 +1550,27 @@ func (x *Client) GetUnusedUntil() int64 {
 	return 0
 }
 
+func (x *Client) GetAccessTokenEncryptedAlg() string {
+	if x != nil {
+		return x.AccessTokenEncryptedAlg
+	}
+	return ""
+}
+
+func (x *Client) GetAccessTokenEncryptedEnc() string {
+	if x != nil {
+		return x.AccessTokenEncryptedEnc
+	}
+	return ""
+}
+
+func (x *Client) GetAccessTokenEncryptedFor() string {
+	if x != nil {
+		return x.AccessTokenEncryptedFor
+	}
+	return ""
+}
+
 // OpaqueToken is what is kept of an opaque access token; its key holds the
 // expiry minute and the keyed hash, never the token. Level 1.
 type OpaqueToken struct {
@@ -1527,6 +1599,8 @@ type OpaqueToken struct {
 	Details        []byte                 `protobuf:"bytes,22,opt,name=details,proto3" json:"details,omitempty"`                                     // JSON
 	User           string                 `protobuf:"bytes,23,opt,name=user,proto3" json:"user,omitempty"`                                           // id, where a user allowed it
 	UserinfoClaims []string               `protobuf:"bytes,24,rep,name=userinfo_claims,json=userinfoClaims,proto3" json:"userinfo_claims,omitempty"` // that userinfo tells beside those of the scope; level 1
+	Claims         []byte                 `protobuf:"bytes,25,opt,name=claims,proto3" json:"claims,omitempty"`                                       // custom claims, a JSON object; level 1, as the next
+	RootClient     string                 `protobuf:"bytes,26,opt,name=root_client,json=rootClient,proto3" json:"root_client,omitempty"`             // to which the root of the delegation tree was issued
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1727,6 +1801,20 @@ func (x *OpaqueToken) GetUserinfoClaims() []string {
 		return x.UserinfoClaims
 	}
 	return nil
+}
+
+func (x *OpaqueToken) GetClaims() []byte {
+	if x != nil {
+		return x.Claims
+	}
+	return nil
+}
+
+func (x *OpaqueToken) GetRootClient() string {
+	if x != nil {
+		return x.RootClient
+	}
+	return ""
 }
 
 // Event is one row of the event log, by seq. Revocations, and what gateways
@@ -2607,7 +2695,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x04jwks\x18\x02 \x01(\fR\x04jwks\x12\x19\n" +
 	"\bjwks_uri\x18\x03 \x01(\tR\ajwksUri\x12\x10\n" +
 	"\x03alg\x18\x04 \x01(\tR\x03alg\x12!\n" +
-	"\fsoftware_ids\x18\x05 \x03(\tR\vsoftwareIds\"\xaf\x06\n" +
+	"\fsoftware_ids\x18\x05 \x03(\tR\vsoftwareIds\"\xca\b\n" +
 	"\x0eTenantSettings\x12\x1f\n" +
 	"\vsigning_alg\x18\x01 \x01(\tR\n" +
 	"signingAlg\x122\n" +
@@ -2625,10 +2713,19 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x15refuse_unknown_scopes\x18\v \x01(\bR\x13refuseUnknownScopes\x12.\n" +
 	"\x13allow_never_expires\x18\f \x01(\bR\x11allowNeverExpires\x12K\n" +
 	"\x13access_token_claims\x18\r \x03(\v2\x1b.keyraft.state.v1.ClaimRuleR\x11accessTokenClaims\x12#\n" +
-	"\rdetails_types\x18\x0e \x03(\tR\fdetailsTypes\x12H\n" +
+	"\rdetails_types\x18\x0e \x03(\tR\fdetailsTypes\x12\x1f\n" +
+	"\vrequire_par\x18\x0f \x01(\bR\n" +
+	"requirePar\x12!\n" +
+	"\frequire_pkce\x18\x10 \x01(\bR\vrequirePkce\x124\n" +
+	"\x16require_request_object\x18\x11 \x01(\bR\x14requireRequestObject\x12\x1d\n" +
+	"\n" +
+	"dpop_bound\x18\x12 \x01(\bR\tdpopBound\x12.\n" +
+	"\x10refresh_rotation\x18\x13 \x01(\bH\x01R\x0frefreshRotation\x88\x01\x01\x12;\n" +
+	"\x1auser_access_token_lifetime\x18\x14 \x01(\x03R\x17userAccessTokenLifetime\x12H\n" +
 	"\fregistration\x18\x1e \x01(\v2$.keyraft.state.v1.RegistrationPolicyR\fregistration\x12>\n" +
 	"\tpasswords\x18( \x01(\v2 .keyraft.state.v1.PasswordPolicyR\tpasswordsB\x10\n" +
-	"\x0e_refresh_grace\"\xb0\x01\n" +
+	"\x0e_refresh_graceB\x13\n" +
+	"\x11_refresh_rotation\"\xb0\x01\n" +
 	"\x0ePasswordPolicy\x12\x1d\n" +
 	"\n" +
 	"min_length\x18\x01 \x01(\rR\tminLength\x12\x1d\n" +
@@ -2652,7 +2749,7 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1d\n" +
 	"\n" +
 	"expires_at\x18\x06 \x01(\x03R\texpiresAt\x12\x16\n" +
-	"\x06sealed\x18\a \x01(\fR\x06sealed\"\xfe\x1a\n" +
+	"\x06sealed\x18\a \x01(\fR\x06sealed\"\xb5\x1c\n" +
 	"\x06Client\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -2749,9 +2846,12 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\bjwks_uri\x18[ \x01(\tR\ajwksUri\x12!\n" +
 	"\frequest_uris\x18\\ \x03(\tR\vrequestUris\x12-\n" +
 	"\x12software_statement\x18] \x01(\tR\x11softwareStatement\x12!\n" +
-	"\funused_until\x18^ \x01(\x03R\vunusedUntilB\x10\n" +
+	"\funused_until\x18^ \x01(\x03R\vunusedUntil\x12;\n" +
+	"\x1aaccess_token_encrypted_alg\x18` \x01(\tR\x17accessTokenEncryptedAlg\x12;\n" +
+	"\x1aaccess_token_encrypted_enc\x18a \x01(\tR\x17accessTokenEncryptedEnc\x12;\n" +
+	"\x1aaccess_token_encrypted_for\x18b \x01(\tR\x17accessTokenEncryptedForB\x10\n" +
 	"\x0e_refresh_graceB\x13\n" +
-	"\x11_refresh_rotation\"\xd2\x04\n" +
+	"\x11_refresh_rotation\"\x8b\x05\n" +
 	"\vOpaqueToken\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
@@ -2778,7 +2878,10 @@ const file_fsm_state_records_proto_rawDesc = "" +
 	"\x03act\x18\x15 \x01(\fR\x03act\x12\x18\n" +
 	"\adetails\x18\x16 \x01(\fR\adetails\x12\x12\n" +
 	"\x04user\x18\x17 \x01(\tR\x04user\x12'\n" +
-	"\x0fuserinfo_claims\x18\x18 \x03(\tR\x0euserinfoClaims\"\x95\x02\n" +
+	"\x0fuserinfo_claims\x18\x18 \x03(\tR\x0euserinfoClaims\x12\x16\n" +
+	"\x06claims\x18\x19 \x01(\fR\x06claims\x12\x1f\n" +
+	"\vroot_client\x18\x1a \x01(\tR\n" +
+	"rootClient\"\x95\x02\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens/verify"
 )
@@ -24,34 +25,34 @@ const (
 // client with a key that it has registered, or fetched from where it has registered. What
 // stands beside it counts no more (§6.3; AUT-23). A refusal goes to the redirect URI only
 // if that stands beside it, and is good (AUT-22).
-func (e *Engine) object(ctx context.Context, v *state.View, client *state.Client, form Form) (Form, error) {
+func (e *Engine) object(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, form Form) (Form, error) {
 	text, uri := form.Get("request"), form.Get("request_uri")
 	if uri != "" {
 		var refusal *oauth.Error
 		if text, refusal = e.fetch(ctx, client, uri); refusal != nil {
-			return nil, e.notObject(v, client, form, refusal)
+			return nil, e.notObject(v, tenant, client, form, refusal)
 		}
 	}
 	if text == "" {
-		if client.GetRequireRequestObject() {
-			return nil, e.notObject(v, client, form, oauth.InvalidRequest.With("this client must send its request as a signed request object (RFC 9101)"))
+		if grants.RequiresRequestObject(tenant, client) {
+			return nil, e.notObject(v, tenant, client, form, oauth.InvalidRequest.With("this client must send its request as a signed request object (RFC 9101)"))
 		}
 		return form, nil
 	}
-	inside, refusal, err := e.openObject(ctx, v, client, text, uri != "")
+	inside, refusal, err := e.openObject(ctx, v, tenant, client, text, uri != "")
 	if err != nil {
 		return nil, err
 	}
 	if refusal != nil {
-		return nil, e.notObject(v, client, form, refusal)
+		return nil, e.notObject(v, tenant, client, form, refusal)
 	}
 	return inside, nil
 }
 
 // notObject is the failure of a request object.
-func (e *Engine) notObject(v *state.View, client *state.Client, form Form, refusal *oauth.Error) *Failure {
-	r := e.begin(v, client.GetTenant(), client)
-	if form.Get("redirect_uri") == "" || redirect(r, client, form) != nil {
+func (e *Engine) notObject(v *state.View, tenant *state.Tenant, client *state.Client, form Form, refusal *oauth.Error) *Failure {
+	r := e.begin(v, tenant.GetId(), client)
+	if form.Get("redirect_uri") == "" || redirect(r, tenant, client, form) != nil {
 		return &Failure{Err: refusal}
 	}
 	if s := form.Get("state"); len(s) <= maxState {
@@ -66,9 +67,9 @@ func (e *Engine) notObject(v *state.View, client *state.Client, form Form, refus
 // openObject gives the parameters of a request object. One that was fetched just now, over
 // TLS from where its client has registered, needs no signature unless the client is
 // registered for one, and no end (OpenID Connect Core §6.1, §6.2).
-func (e *Engine) openObject(ctx context.Context, v *state.View, client *state.Client, text string, fetched bool) (Form, *oauth.Error, error) {
+func (e *Engine) openObject(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, text string, fetched bool) (Form, *oauth.Error, error) {
 	bad := oauth.InvalidRequestObject
-	if payload, ok := unsignedPayload(text); ok && fetched && client.GetRequestObjectAlg() == "" && !client.GetRequireRequestObject() {
+	if payload, ok := unsignedPayload(text); ok && fetched && client.GetRequestObjectAlg() == "" && !grants.RequiresRequestObject(tenant, client) {
 		return inside(payload, client)
 	}
 	t, err := verify.Parse(text)

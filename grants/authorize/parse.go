@@ -87,7 +87,7 @@ func (e *Engine) Parse(ctx context.Context, v *state.View, tenant string, form F
 			return e.pushed(v, client, uri)
 		}
 	}
-	if client.GetRequirePar() {
+	if grants.RequiresPAR(t, client) {
 		return nil, &Failure{Err: oauth.InvalidRequest.With("this client must push its request to the PAR endpoint first (RFC 9126)")}
 	}
 	return e.parse(ctx, v, t, client, form)
@@ -119,12 +119,12 @@ func (e *Engine) begin(v *state.View, tenant string, client *state.Client) *stat
 }
 
 func (e *Engine) parse(ctx context.Context, v *state.View, tenant *state.Tenant, client *state.Client, form Form) (*state.AuthorizationRequest, error) {
-	form, err := e.object(ctx, v, client, form)
+	form, err := e.object(ctx, v, tenant, client, form)
 	if err != nil {
 		return nil, err
 	}
 	r := e.begin(v, tenant.GetId(), client)
-	if refusal := redirect(r, client, form); refusal != nil {
+	if refusal := redirect(r, tenant, client, form); refusal != nil {
 		return nil, &Failure{Err: refusal}
 	}
 	// From here on the client may be told.
@@ -163,14 +163,14 @@ func (e *Engine) parse(ctx context.Context, v *state.View, tenant *state.Tenant,
 }
 
 // redirect finds where the answer goes (AUT-01 to AUT-05).
-func redirect(r *state.AuthorizationRequest, client *state.Client, form Form) *oauth.Error {
+func redirect(r *state.AuthorizationRequest, tenant *state.Tenant, client *state.Client, form Form) *oauth.Error {
 	asked := form.Get("redirect_uri")
 	switch {
 	case asked != "" && !clients.RedirectMatches(client.GetRedirectUris(), asked):
 		return oauth.InvalidRequest.With("redirect_uri is not one that the client has registered, byte by byte")
 	case asked != "":
 		r.RedirectUri, r.RedirectUriGiven = asked, true
-	case len(client.GetRedirectUris()) != 1 || client.GetRequirePar() /* FAPI 2.0 §5.3.2.2 */ || slices.Contains(strings.Fields(form.Get("scope")), "openid"):
+	case len(client.GetRedirectUris()) != 1 || grants.RequiresPAR(tenant, client) /* FAPI 2.0 §5.3.2.2 */ || slices.Contains(strings.Fields(form.Get("scope")), "openid"):
 		return oauth.InvalidRequest.With("redirect_uri is missing")
 	default:
 		r.RedirectUri = client.GetRedirectUris()[0]
@@ -235,12 +235,12 @@ func mode(r *state.AuthorizationRequest, asked string, front bool) *oauth.Error 
 }
 
 // proofKey is RFC 7636 §4.3 without plain, and dpop_jkt of RFC 9449 §10.
-func proofKey(r *state.AuthorizationRequest, _ *state.Tenant, client *state.Client, form Form) *oauth.Error {
+func proofKey(r *state.AuthorizationRequest, tenant *state.Tenant, client *state.Client, form Form) *oauth.Error {
 	challenge, method := form.Get("code_challenge"), form.Get("code_challenge_method")
 	switch {
 	case challenge == "" && method != "":
 		return oauth.InvalidRequest.With("code_challenge is missing")
-	case challenge == "" && (client.GetRequirePkce() || client.GetAuthMethod() == string(oauth.AuthNone)):
+	case challenge == "" && grants.RequiresPKCE(tenant, client):
 		return oauth.InvalidRequest.With("this client must use PKCE: code_challenge with code_challenge_method=S256 (RFC 7636)")
 	case challenge != "" && method != "S256":
 		return oauth.InvalidRequest.With("code_challenge_method must be S256; plain is not served")

@@ -120,6 +120,18 @@ func TestTenantSettings(t *testing.T) {
 	w.refused(400, "invalid_request", "access_token_claims", "PATCH", at, `{"access_token_claims":[{"claim":"a","source":"email","x":1}]}`)
 	w.object(201, "POST", "/admin/v1/clients", `{"client_id":"claims","access_token_claims":[{"claim":"roles","source":"roles"}]}`)
 	w.refused(400, "invalid_client_metadata", "access_token_claims", "PATCH", "/admin/v1/clients/claims", `{"access_token_claims":[{"claim":"scope","source":"roles"}]}`)
+	got = w.object(200, "PATCH", at, `{"refresh_token_lifetime":-1,"user_access_token_lifetime":"10m","refresh_token_rotation":false,"require_pushed_authorization_requests":true,
+		"require_pkce":true,"require_signed_request_object":true,"dpop_bound_access_tokens":true}`, "Authorization", "Bearer "+acmeToken)
+	if got["refresh_token_lifetime"] != -1.0 || got["user_access_token_lifetime"] != 600.0 || got["refresh_token_rotation"] != false || got["require_pushed_authorization_requests"] != true ||
+		got["require_pkce"] != true || got["require_signed_request_object"] != true || got["dpop_bound_access_tokens"] != true {
+		t.Errorf("%v", got)
+	}
+	w.refused(400, "invalid_request", "refresh_token_lifetime", "PATCH", at, `{"allow_never_expires":false}`)
+	w.object(200, "PATCH", at, `{"allow_never_expires":false,"refresh_token_lifetime":null,"refresh_token_rotation":null}`)
+	for _, field := range []string{"access_token_lifetime", "user_access_token_lifetime", "refresh_token_lifetime"} {
+		w.refused(400, "invalid_request", field, "PATCH", at, `{"`+field+`":-1}`, "Authorization", "Bearer "+acmeToken)
+		w.refused(400, "invalid_client_metadata", field, "POST", "/t/acme/admin/v1/clients", `{"client_id":"endless","`+field+`":-1}`)
+	}
 	w.refused(403, "insufficient_scope", "", "PATCH", at, `{"allow_never_expires":true}`, "Authorization", "Bearer "+acmeToken)
 	w.refused(404, "not_found", "", "PATCH", "/admin/v1/tenants/default", `{"narrow_scopes":true}`, "Authorization", "Bearer "+acmeToken) // ADM-01
 	w.refused(404, "not_found", "", "PATCH", "/admin/v1/tenants/nobody", `{}`)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -30,13 +31,21 @@ type set func(s *state.TenantSettings, field string, raw json.RawMessage) error
 // settings are the members of a tenant that its own administrator changes.
 func settings() map[string]set {
 	return map[string]set{
-		"access_token_lifetime":  seconded(func(s *state.TenantSettings, n *int64) { s.AccessTokenLifetime = value(n) }, 1),
-		"refresh_token_lifetime": seconded(func(s *state.TenantSettings, n *int64) { s.RefreshTokenLifetime = value(n) }, 1),
-		"refresh_idle_lifetime":  seconded(func(s *state.TenantSettings, n *int64) { s.RefreshIdleLifetime = value(n) }, 1),
-		"id_token_lifetime":      seconded(func(s *state.TenantSettings, n *int64) { s.IdTokenLifetime = value(n) }, 1),
-		"refresh_grace":          seconded(func(s *state.TenantSettings, n *int64) { s.RefreshGrace = n }, 0),
-		"narrow_scopes":          plain(func(s *state.TenantSettings, on bool) error { s.NarrowScopes = on; return nil }),
-		"refuse_unknown_scopes":  plain(func(s *state.TenantSettings, on bool) error { s.RefuseUnknownScopes = on; return nil }),
+		"access_token_lifetime":      endless(func(s *state.TenantSettings, n *int64) { s.AccessTokenLifetime = value(n) }),
+		"user_access_token_lifetime": endless(func(s *state.TenantSettings, n *int64) { s.UserAccessTokenLifetime = value(n) }),
+		"refresh_token_lifetime":     endless(func(s *state.TenantSettings, n *int64) { s.RefreshTokenLifetime = value(n) }),
+		"refresh_token_rotation":     plain(func(s *state.TenantSettings, on *bool) error { s.RefreshRotation = on; return nil }),
+
+		"require_pushed_authorization_requests": plain(func(s *state.TenantSettings, on bool) error { s.RequirePar = on; return nil }),
+		"require_pkce":                          plain(func(s *state.TenantSettings, on bool) error { s.RequirePkce = on; return nil }),
+		"require_signed_request_object":         plain(func(s *state.TenantSettings, on bool) error { s.RequireRequestObject = on; return nil }),
+		"dpop_bound_access_tokens":              plain(func(s *state.TenantSettings, on bool) error { s.DpopBound = on; return nil }),
+
+		"refresh_idle_lifetime": seconded(func(s *state.TenantSettings, n *int64) { s.RefreshIdleLifetime = value(n) }, 1),
+		"id_token_lifetime":     seconded(func(s *state.TenantSettings, n *int64) { s.IdTokenLifetime = value(n) }, 1),
+		"refresh_grace":         seconded(func(s *state.TenantSettings, n *int64) { s.RefreshGrace = n }, 0),
+		"narrow_scopes":         plain(func(s *state.TenantSettings, on bool) error { s.NarrowScopes = on; return nil }),
+		"refuse_unknown_scopes": plain(func(s *state.TenantSettings, on bool) error { s.RefuseUnknownScopes = on; return nil }),
 		"scope_patterns": plain(func(s *state.TenantSettings, patterns []string) error {
 			s.ScopePatterns = patterns
 			return checkPatterns(patterns)
@@ -105,6 +114,38 @@ func seconded(put func(*state.TenantSettings, *int64), least int64) set {
 		put(s, &n)
 		return nil
 	}
+}
+
+// endless is seconded for what may have no end: -1, if the tenant's operator allows it,
+// which is asked when the whole patch is known.
+func endless(put func(*state.TenantSettings, *int64)) set {
+	finite := seconded(put, 1)
+	return func(s *state.TenantSettings, field string, raw json.RawMessage) error {
+		if string(raw) == strconv.Itoa(clients.NeverExpires) {
+			never := state.Never
+			put(s, &never)
+			return nil
+		}
+		return finite(s, field, raw)
+	}
+}
+
+// checkEnds refuses lifetimes without an end in a tenant that has no permission for them.
+func checkEnds(s *state.TenantSettings) error {
+	if s.GetAllowNeverExpires() {
+		return nil
+	}
+	for _, m := range [...]struct {
+		field string
+		life  int64
+	}{
+		{"access_token_lifetime", s.GetAccessTokenLifetime()}, {"user_access_token_lifetime", s.GetUserAccessTokenLifetime()}, {"refresh_token_lifetime", s.GetRefreshTokenLifetime()},
+	} {
+		if m.life == state.Never {
+			return invalid(m.field, "-1 is a token that never expires, for which the cluster's operator must set allow_never_expires; name a lifetime in seconds, or null for the default")
+		}
+	}
+	return nil
 }
 
 func checkPatterns(patterns []string) error {
@@ -204,12 +245,16 @@ func (r *request) apply(s *state.TenantSettings, patch map[string]json.RawMessag
 			return err
 		}
 	}
-	return checkPasswords(s)
+	if err := checkPasswords(s); err != nil {
+		return err
+	}
+	return checkEnds(s)
 }
 
 // settingsLine is what a tenant shows of its settings. Absent: the default.
 type settingsLine struct {
 	AccessTokenLifetime  int64    `json:"access_token_lifetime,omitempty"`
+	UserTokenLifetime    int64    `json:"user_access_token_lifetime,omitempty"`
 	RefreshTokenLifetime int64    `json:"refresh_token_lifetime,omitempty"`
 	RefreshIdleLifetime  int64    `json:"refresh_idle_lifetime,omitempty"`
 	IDTokenLifetime      int64    `json:"id_token_lifetime,omitempty"`
@@ -220,6 +265,11 @@ type settingsLine struct {
 	ScopePatterns        []string `json:"scope_patterns,omitempty"`
 	GrantTypes           []string `json:"grant_types,omitempty"`
 	DetailsTypes         []string `json:"authorization_details_types,omitempty"`
+	RefreshRotation      *bool    `json:"refresh_token_rotation,omitempty"`
+	RequirePAR           bool     `json:"require_pushed_authorization_requests"`
+	RequirePKCE          bool     `json:"require_pkce"`
+	RequireRequestObject bool     `json:"require_signed_request_object"`
+	DPoPBound            bool     `json:"dpop_bound_access_tokens"`
 
 	AccessTokenClaims []clients.ClaimRule `json:"access_token_claims,omitempty"`
 	passwordLine
@@ -227,16 +277,25 @@ type settingsLine struct {
 
 func settingsOf(s *state.TenantSettings) settingsLine {
 	line := settingsLine{
-		AccessTokenLifetime: s.GetAccessTokenLifetime(), RefreshTokenLifetime: s.GetRefreshTokenLifetime(),
+		AccessTokenLifetime: life(s.GetAccessTokenLifetime()), UserTokenLifetime: life(s.GetUserAccessTokenLifetime()), RefreshTokenLifetime: life(s.GetRefreshTokenLifetime()),
 		RefreshIdleLifetime: s.GetRefreshIdleLifetime(), IDTokenLifetime: s.GetIdTokenLifetime(),
 		NarrowScopes: s.GetNarrowScopes(), RefuseUnknownScopes: s.GetRefuseUnknownScopes(), AllowNeverExpires: s.GetAllowNeverExpires(),
 		ScopePatterns: s.GetScopePatterns(), GrantTypes: s.GetGrantTypes(), DetailsTypes: s.GetDetailsTypes(),
 		AccessTokenClaims: clients.ClaimRulesFrom(s.GetAccessTokenClaims()), passwordLine: passwordsOf(s.GetPasswords()),
+		RequirePAR: s.GetRequirePar(), RequirePKCE: s.GetRequirePkce(), RequireRequestObject: s.GetRequireRequestObject(), DPoPBound: s.GetDpopBound(),
 	}
 	if s != nil {
-		line.RefreshGrace = s.RefreshGrace
+		line.RefreshGrace, line.RefreshRotation = s.RefreshGrace, s.RefreshRotation
 	}
 	return line
+}
+
+// life is a lifetime as it was asked for.
+func life(n int64) int64 {
+	if n == state.Never {
+		return clients.NeverExpires
+	}
+	return n
 }
 
 // ownTenant lets a tenant's administrator at its own tenant; another is not found.

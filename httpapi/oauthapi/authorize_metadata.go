@@ -24,7 +24,8 @@ type authorizeMetadata struct {
 	BackchannelSession  bool     `json:"backchannel_logout_session_supported"`
 	FrontchannelLogout  bool     `json:"frontchannel_logout_supported"`
 	FrontchannelSession bool     `json:"frontchannel_logout_session_supported"`
-	RequirePAR          bool     `json:"require_pushed_authorization_requests"` // a client may be registered for it
+	RequirePAR          bool     `json:"require_pushed_authorization_requests"` // of every client; one may be registered for it
+	RequireObjects      bool     `json:"require_signed_request_object"`         // as that (RFC 9101 §10.5)
 	EndSession          string   `json:"end_session_endpoint"`
 	ResponseTypes       []string `json:"response_types_supported"`
 	ResponseModes       []string `json:"response_modes_supported"`
@@ -44,6 +45,7 @@ func newAuthorizeMetadata(issuer string, tenant *state.Tenant, p PagesMetadata) 
 	return authorizeMetadata{
 		Authorize: issuer + p.AuthorizePath, PAR: issuer + PARPath, EndSession: issuer + p.LogoutPath,
 		ResponseTypes: authorize.ResponseTypes(tenant), RequestObjects: true, RequestObjectAlgs: clients.AssertionAlgs(), AnswerAlgs: tokens.Algs(),
+		RequirePAR: tenant.GetSettings().GetRequirePar(), RequireObjects: tenant.GetSettings().GetRequireRequestObject(),
 		DetailsTypes:  tenant.GetSettings().GetDetailsTypes(),
 		ResponseModes: authorize.Modes(), Challenges: []string{"S256"}, IssuerAnswered: true,
 		Prompts: authorize.Prompts(), Classes: []string{authorize.ACRPassword, authorize.ACRFactors}, ClaimTypes: []string{"normal"}, BackchannelLogout: true, BackchannelSession: true, FrontchannelLogout: true, FrontchannelSession: true, Locales: p.Locales,

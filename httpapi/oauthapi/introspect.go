@@ -34,6 +34,9 @@ func (h *introspect) serve(c *fasthttp.RequestCtx, v *state.View) error {
 	if token == "" {
 		return oauth.InvalidRequest.With("token is missing")
 	}
+	if tokens.IsEncrypted(token) {
+		return tokens.ErrEncrypted
+	}
 	if caller.Client != nil {
 		if err := h.clients.Consume(httpapi.Context(c), &proof); err != nil {
 			return challenged(err)

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/keyraft/keyraft/clients"
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/httpapi/oauthapi"
 	"github.com/keyraft/keyraft/tokens/verify"
 )
@@ -251,6 +253,19 @@ func TestDiscoveryOfATenant(t *testing.T) {
 	for _, path := range []string{"/t/acme" + oauthapi.MetadataPath, oauthapi.MetadataPath + "/t/acme", "/t/acme" + oauthapi.OpenIDPath} {
 		if a := n.do(t, "GET", path, ""); a.status != 200 || a.json["issuer"] != issuer+"/t/acme" || a.json["jwks_uri"] != issuer+"/t/acme/oauth2/jwks" {
 			t.Errorf("%s: %d %s", path, a.status, a.text)
+		}
+	}
+	// What the tenant demands of every client is told, and of no other tenant.
+	demands := []string{"require_pushed_authorization_requests", "require_signed_request_object"}
+	acme, _ := n.view().Tenant("acme")
+	n.must(t, &command.PutTenant{Tenant: &state.Tenant{Id: "acme", Settings: &state.TenantSettings{RequirePar: true, RequireRequestObject: true}}, Expect: acme.GetGeneration()})
+	n.lagging.Store(nil)
+	for path, want := range map[string]bool{"/t/acme" + oauthapi.MetadataPath: true, oauthapi.MetadataPath: false} {
+		a := n.do(t, "GET", path, "")
+		for _, name := range demands {
+			if got, there := a.json[name].(bool); !there || got != want {
+				t.Errorf("%s: %s is %v, want %v", path, name, a.json[name], want)
+			}
 		}
 	}
 }

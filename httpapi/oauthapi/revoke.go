@@ -32,6 +32,9 @@ func (h *revoke) serve(c *fasthttp.RequestCtx, v *state.View) error {
 	if token == "" {
 		return oauth.InvalidRequest.With("token is missing")
 	}
+	if tokens.IsEncrypted(token) { // RFC 7009 §2.2.1
+		return oauth.UnsupportedTokenType.With("the token is encrypted to its resource server's key, so it can't be told here which it is; revoke the refresh token of its grant, or the signed token inside")
+	}
 	if err := h.clients.Consume(httpapi.Context(c), &proof); err != nil {
 		return err
 	}

@@ -46,9 +46,12 @@ type Claims struct {
 	Epoch, Head uint64 // ev: epoch and head of the view on which it was decided
 	Grant       string // gid: the grant (family)
 	Root        string // root: the delegation tree
+	RootClient  string // root_client: to which the first token of the tree was issued
 	Application string // app
 
 	Raw string // the payload, JSON, for claims that are not listed here
+	// More says that there are such.
+	More bool
 
 	hasEvent bool
 }
@@ -89,9 +92,12 @@ func (s *scanner) claims(c *Claims) bool {
 			ok = s.own(&c.Grant)
 		case "root":
 			ok = s.own(&c.Root)
+		case "root_client":
+			ok = s.own(&c.RootClient)
 		case "app":
 			ok = s.own(&c.Application)
 		default:
+			c.More = true
 			ok = s.properCase(name, claimNames) && s.skip()
 		}
 	}

@@ -5,7 +5,7 @@ const (
 	KindToken       = "token"       // jti, or root: what came of it by exchange goes with it
 	KindGrant       = "grant"       // gid
 	KindRoot        = "root"        // root
-	KindClient      = "client"      // client_id
+	KindClient      = "client"      // client_id, or root_client: what others got by exchange goes with it
 	KindSubject     = "subject"     // sub
 	KindApplication = "application" // app
 	KindKeyManager  = "keymanager"  // name of the key manager, which the issuer tells
@@ -54,10 +54,19 @@ func Covers(r Revocation, c *Claims) bool {
 	if r.IssuedAfter != 0 && !after(&r, c, believed) {
 		return false
 	}
-	if r.Kind == KindToken && r.Target != "" && r.Target == c.Root {
-		return true
+	return r.Target != "" && (r.Target == c.target(r.Kind) || r.Target == c.ofTree(r.Kind))
+}
+
+// ofTree is the claim of a token that came of another by exchange, by which a revocation
+// of this kind reaches it as it does that one; "" for none.
+func (c *Claims) ofTree(kind string) string {
+	switch kind {
+	case KindToken:
+		return c.Root
+	case KindClient:
+		return c.RootClient
 	}
-	return r.Target != "" && r.Target == c.target(r.Kind)
+	return ""
 }
 
 // after tells whether c lies in the window of r. Where no head is believed, iat
@@ -101,10 +110,11 @@ func Targets(c *Claims, fn func(kind, target string) bool) {
 	for _, kind := range [...]string{
 		KindToken, KindGrant, KindRoot, KindClient, KindSubject, KindApplication, KindKeyManager, KindKey,
 	} {
-		if target := c.target(kind); target != "" && !fn(kind, target) {
+		target := c.target(kind)
+		if target != "" && !fn(kind, target) {
 			return
 		}
-		if kind == KindToken && c.Root != "" && c.Root != c.JTI && !fn(kind, c.Root) {
+		if more := c.ofTree(kind); more != "" && more != target && !fn(kind, more) {
 			return
 		}
 	}

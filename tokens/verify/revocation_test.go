@@ -24,7 +24,7 @@ func TestCoversExactly(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		id := rapid.SampledFrom([]string{"", "a", "b"})
 		c := verify.Claims{
-			JTI: id.Draw(t, "jti"), Grant: id.Draw(t, "gid"), Root: id.Draw(t, "root"), ClientID: id.Draw(t, "client"), Subject: id.Draw(t, "sub"),
+			JTI: id.Draw(t, "jti"), Grant: id.Draw(t, "gid"), Root: id.Draw(t, "root"), RootClient: id.Draw(t, "root client"), ClientID: id.Draw(t, "client"), Subject: id.Draw(t, "sub"),
 			Application: id.Draw(t, "app"), Issuer: id.Draw(t, "iss"), KeyID: id.Draw(t, "kid"), KeyManager: id.Draw(t, "key manager"),
 			Own: rapid.Bool().Draw(t, "own"), Head: rapid.Uint64Range(0, 4).Draw(t, "head"), IssuedAt: rapid.Int64Range(0, 4).Draw(t, "iat"),
 		}
@@ -41,7 +41,8 @@ func TestCoversExactly(t *testing.T) {
 		if c.KeyManager == "" {
 			claim["keymanager"] = "resident"
 		}
-		named := claim[r.Kind] == r.Target || r.Kind == "token" && c.Root == r.Target // a token takes its tree with it
+		named := claim[r.Kind] == r.Target || r.Kind == "token" && c.Root == r.Target || // a token takes its tree with it
+			r.Kind == "client" && c.RootClient == r.Target // so do all of a client's
 		meant := r.Target != "" && named && (r.Issuer == "" || r.Issuer == c.Issuer)
 		before := r.IssuedBefore == 0 || c.IssuedAt <= r.IssuedBefore
 		after := c.IssuedAt > r.IssuedAfter
@@ -63,7 +64,7 @@ func TestCoversExactly(t *testing.T) {
 			found[[2]string{kind, target}] = true
 			return true
 		})
-		want := map[[2]string]bool{{"token", c.Root}: true}
+		want := map[[2]string]bool{{"token", c.Root}: true, {"client", c.RootClient}: true}
 		for kind, target := range claim {
 			want[[2]string{kind, target}] = true
 		}
