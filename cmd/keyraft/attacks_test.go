@@ -63,6 +63,44 @@ func TestAUT06ParametersThatComeTwice(t *testing.T) {
 	}
 }
 
+// TestAUT09AStateComesBackAsItWas: byte by byte, after one encoding, in each mode; one that
+// would end a header is refused, one that is too long is not sent back.
+func TestAUT09AStateComesBackAsItWas(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	away(t, s.Submit(t, s.signIn(s.Open(t, authorizePath())), "decision", "allow"))
+	for _, state := range []string{`"><script>alert(1)</script>`, "x&error=access_denied&code=y", "a+b c%20d", "é€😀", "x#y?z=1", "'; --", "%0d%0aSet-Cookie: a=b", strings.Repeat("s", 2048)} {
+		for _, mode := range []string{"query", "fragment", "form_post"} {
+			p := s.Open(t, authorizePath("state", state, "response_mode", mode))
+			var got url.Values
+			switch {
+			case mode == "form_post" && len(p.Forms) == 1:
+				got = p.Forms[0].Values
+			case p.Away == nil:
+				t.Fatalf("%q, %s: %d %s", state, mode, p.Status, p.Text)
+			case mode == "fragment":
+				got, _ = url.ParseQuery(p.Away.EscapedFragment()) // what is malformed has no state
+			default:
+				got = p.Away.Query()
+			}
+			if got.Get("state") != state || len(got["code"]) != 1 || got.Has("error") || p.Header.Get("Set-Cookie") != "" && strings.Contains(p.Header.Get("Set-Cookie"), "a=b") {
+				t.Errorf("%q, %s: %v", state, mode, got)
+			}
+			if strings.Contains(p.Text, "<script>alert") {
+				t.Errorf("%q, %s: %s", state, mode, p.Text)
+			}
+		}
+	}
+	if got := away(t, s.Open(t, authorizePath("state", strings.Repeat("s", 3000)))); got.Get("error") != "invalid_request" || got.Has("state") || got.Has("code") {
+		t.Errorf("a long state: %v", got)
+	}
+	for _, bad := range []string{"%0d%0aSet-Cookie:%20a=b", "%00", "%c0%ae", "%80", "%ed%a0%80", "%"} {
+		if p := s.Open(t, strings.Replace(authorizePath("state", "STATE"), "STATE", bad, 1)); p.Status != 400 || p.Away != nil {
+			t.Errorf("the state %s: %d, sent to %v", bad, p.Status, p.Away)
+		}
+	}
+}
+
 // TestAUT17NobodyIsSentOnByALinkAlone: who has registered themselves gets no browser from
 // our address by a request that is refused at once, nor by one that asks for nothing: the
 // person reads where they would be brought, and decides.

@@ -42,6 +42,7 @@ type world struct {
 	engineKeys *tokens.SigningKeys
 	pipeline   *grants.Pipeline
 	who        authorize.Present
+	fetched    string // what is found at a client's request_uri; "": nothing
 }
 
 func newWorld(t testing.TB) *world {
@@ -87,7 +88,7 @@ func newWorld(t testing.TB) *world {
 	if err2 != nil {
 		t.Fatal(err2)
 	}
-	w.engine, err1 = authorize.New(authorize.Config{Propose: n.Propose, View: n.View, Keys: signing, Boxes: boxes, Now: n.Now, Absent: absent, Subjects: subjects, Minter: minter, Pipeline: w.pipeline, ClientKeys: auth.KeySet, FetchObject: func(context.Context, string, int64) ([]byte, error) { return nil, errors.New("nothing is fetched") }})
+	w.engine, err1 = authorize.New(authorize.Config{Propose: n.Propose, View: n.View, Keys: signing, Boxes: boxes, Now: n.Now, Absent: absent, Subjects: subjects, Minter: minter, Pipeline: w.pipeline, ClientKeys: auth.KeySet, FetchObject: w.fetch})
 	if err1 != nil {
 		t.Fatal(err1)
 	}
@@ -106,6 +107,13 @@ func newWorld(t testing.TB) *world {
 	}
 	w.signIn()
 	return w
+}
+
+func (w *world) fetch(context.Context, string, int64) ([]byte, error) {
+	if w.fetched == "" {
+		return nil, errors.New("nothing is fetched")
+	}
+	return []byte(w.fetched), nil
 }
 
 // noUser is the store of passwords where none is shown.

@@ -343,3 +343,57 @@ func ExampleParseProof() {
 	fmt.Println(errors.Is(err, verify.ErrProof))
 	// Output: true
 }
+
+// FuzzProofMembers: of what a key signs, a proof is made only where encoding/json finds
+// what RFC 9449 §4.2 asks for, and it is good for the method, the address and the minute
+// that it names, and for no other.
+func FuzzProofMembers(f *testing.F) {
+	jwk := jwkOf(f, verify.ES256, map[string]any{"alg": "", "use": "", "kid": ""})
+	header := `{"typ":"dpop+jwt","alg":"ES256","jwk":` + string(jwk) + `}`
+	payload := fmt.Sprintf(`{"jti":"j1","htm":"POST","htu":"%s","iat":%d}`, tokenURL, testNow)
+	f.Add(header, payload)
+	for _, change := range [][2]string{
+		{`"POST"`, `"post"`}, {`"POST"`, `null`}, {tokenURL, tokenURL + "?x=1#y"}, {tokenURL, strings.ToUpper(tokenURL)}, {tokenURL, "https://other.example/oauth2/token"},
+		{`"j1"`, `""`}, {`"j1"`, `"` + strings.Repeat("j", 200) + `"`}, {fmt.Sprint(testNow), fmt.Sprint(testNow + 4000)}, {fmt.Sprint(testNow), `"1"`}, {`{`, `{"htm":"GET",`}, {`{`, `{"ath":"x","nonce":"n",`},
+	} {
+		f.Add(header, strings.Replace(payload, change[0], change[1], 1))
+	}
+	for _, change := range [][2]string{{`"dpop+jwt"`, `"JWT"`}, {`"ES256"`, `"none"`}, {`"kty"`, `"d":"AA","kty"`}, {`"typ"`, `"crit":["b64"],"typ"`}, {`"typ"`, `"kid":"k","typ"`}} {
+		f.Add(strings.Replace(header, change[0], change[1], 1), payload)
+	}
+	f.Fuzz(func(t *testing.T, header, payload string) {
+		text := mint(t, verify.ES256, header, payload)
+		p, err := verify.ParseProof(text)
+		if err != nil {
+			return
+		}
+		var head struct {
+			Typ, Alg string
+			JWK      map[string]any
+		}
+		var said struct {
+			JTI string
+			HTM string
+			HTU string
+			IAT int64
+		}
+		if json.Unmarshal([]byte(header), &head) != nil || json.Unmarshal([]byte(payload), &said) != nil {
+			t.Fatalf("%s %s is taken", header, payload)
+		}
+		if !strings.EqualFold(strings.TrimPrefix(strings.ToLower(head.Typ), "application/"), "dpop+jwt") || head.Alg != "ES256" || head.JWK["d"] != nil ||
+			said.JTI != p.JTI || p.JTI == "" || said.HTM != p.Method || p.Method == "" || said.IAT != p.IssuedAt {
+			t.Errorf("%s %s is taken as %+v", header, payload, p)
+		}
+		if p.Check(verify.ProofExpect{Method: "POST", URL: tokenURL, Now: testNow}) == nil &&
+			(said.HTM != "POST" || said.IAT < testNow-120 || said.IAT > testNow+120 || !strings.EqualFold(said.HTU[:min(len(said.HTU), 8)], tokenURL[:8])) {
+			t.Errorf("%s is good for POST %s", payload, tokenURL)
+		}
+		for _, e := range []verify.ProofExpect{
+			{Method: "POST", URL: tokenURL + "/x", Now: p.IssuedAt}, {Method: "GET", URL: tokenURL, Now: p.IssuedAt}, {Method: "POST", URL: tokenURL, Now: testNow, Token: "t"},
+		} {
+			if said.HTM == "POST" && said.HTU == tokenURL && p.Check(e) == nil && !strings.Contains(payload, `ath`) {
+				t.Errorf("%s is good for %+v", payload, e)
+			}
+		}
+	})
+}
