@@ -19,7 +19,7 @@ const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']
 const schemes = ['light', 'dark']
 const all = schemes.flatMap((scheme) => [320, 1280].map((width) => [scheme, width]))
-const narrow = [['light', 320]] // German words are longer, their colours are the same
+const narrow = all.slice(0, 1) // German words are longer, their colours are the same
 const folder = new URL('../../build/browser/', import.meta.url).pathname
 const manual = process.env.KEYRAFT_SCREENSHOTS
 
@@ -143,6 +143,7 @@ for (const { name, go, shown, as } of pages.filter((p) => Boolean(p.named) === n
 async function look(window, name) {
   await window.screenshot({ path: join(folder, `${name}.png`), fullPage: true })
   await fits(window, name)
+  if (name.endsWith('-dark-1280')) return // the colours of one, the places of another
   await window.evaluate(axe)
   const { violations, incomplete } = await window.evaluate((values) => window.axe.run(document, { runOnly: values, resultTypes: ['violations', 'incomplete'] }), tags)
   const told = [...violations, ...incomplete].map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html).join(' ')}`)
