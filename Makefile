@@ -71,7 +71,7 @@ NPM_CI = npm ci --engine-strict --ignore-scripts --no-audit --no-fund
 interop: ## a browser and client libraries against a server (needs npm and chromium)
 	@if command -v npm >/dev/null; then for suite in browser clients; do (cd test/$$suite && $(NPM_CI)) || exit 1; done; \
 	else echo "no npm: the suites in JavaScript skip"; fi
-	KEYRAFT_INTEROP=1 $(GO) test -count=1 -v ./test
+	KEYRAFT_INTEROP=1 $(GO) test -count=1 -timeout 30m -v ./test
 
 proto: ## regenerate the protobuf code (needs protoc, Debian: protobuf-compiler)
 	@mkdir -p bin

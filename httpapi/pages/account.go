@@ -167,7 +167,7 @@ func (x *visit) listSessions(m *accountPage, who authorize.Present) error {
 	slices.SortStableFunc(rows, func(a, b *state.Session) int { return cmp.Compare(b.GetAuthTime(), a.GetAuthTime()) })
 	for _, s := range rows {
 		m.Sessions = append(m.Sessions, sessionLine{
-			ID: s.GetId(), Agent: s.GetUserAgent(), Address: s.GetAddress(), Since: moment(s.GetAuthTime() * 1000), Here: here(s),
+			ID: s.GetId(), Agent: agentName(s.GetUserAgent()), Address: s.GetAddress(), Since: moment(s.GetAuthTime() * 1000), Here: here(s),
 		})
 	}
 	m.SessionsNext, m.Later = next, m.Later || after != ""

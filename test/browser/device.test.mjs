@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { admin, newUser } from '../lib/keyraft.mjs'
-import { eachWay, enter, heading, launch, press, quit, told, visit } from './browser.mjs'
+import { eachWay, enter, heading, launch, press, quit, told, visit, withoutScript } from './browser.mjs'
 import { addAuthenticator, openAccount, secondStep } from './factors.mjs'
 import { newDevice } from './waiting.mjs'
 
@@ -84,6 +84,11 @@ for (const { way, ...options } of eachWay) {
       assert.equal((await decided.poll()).error, 'access_denied')
     })
 
+  })
+}
+
+for (const { way, ...options } of withoutScript) {
+  describe(way, () => {
     test('a page that waited while the request was decided elsewhere changes nothing', async (t) => {
       const [one, two] = [await newUser(), await newUser()]
       const asked = await tv.begin()
@@ -104,7 +109,7 @@ for (const { way, ...options } of eachWay) {
       assert.equal((await asked.poll()).error, 'access_denied')
     })
 
-    test('with a second factor, and with one that the request itself wants', async (t) => {
+    test('who has a second factor shows it here, too', async (t) => {
       const user = await newUser()
       const account = await visit(t, options)
       await openAccount(account, user)

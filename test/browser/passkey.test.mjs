@@ -117,6 +117,20 @@ if (!named) {
     assert.deepEqual(proof(), [user.id, acr2, 'mfa pop pwd'])
   })
 
+  test('who must have a second step can make a passkey on the way in', async (t) => {
+    const user = await newUser({ second_factor: true })
+    const { window, device } = await another(t, [])
+    await enter(window, user)
+    await heading(window, 'Set up a second step')
+    await press(window, 'Add a passkey')
+    await heading(window, 'Signed in')
+    assert.deepEqual(proof(), [user.id, acr2, 'mfa pop pwd'])
+    const { window: other } = await another(t, await device.keys())
+    await press(other, 'Use a passkey')
+    await heading(other, 'Signed in')
+    assert.equal(proof()[0], user.id)
+  })
+
   test('removed at the account page it opens nothing, though the device has it still', async (t) => {
     const { user, account, keys } = await holder(t)
     await account.getByRole('link', { name: 'Remove' }).click()

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { newUser } from '../lib/keyraft.mjs'
 import { startApp } from './app.mjs'
-import { eachWay, enter, heading, launch, press, quit, refusedWith, told, visit } from './browser.mjs'
+import { eachWay, enter, heading, launch, press, quit, refusedWith, told, visit, withoutScript } from './browser.mjs'
 import { addAuthenticator, openAccount, scan, secondStep } from './factors.mjs'
 
 let app
@@ -15,14 +15,16 @@ const wrong = 'The code is wrong or was used before'
 const acr2 = 'urn:keyraft:acr:2fa'
 const proof = () => [app.got.at(-1).claims.acr, app.got.at(-1).claims.amr.toSorted().join(' ')]
 
+const signer = (options) => async (t, user) => {
+  const window = await visit(t, options)
+  await window.goto(app.start())
+  await enter(window, user)
+  return window
+}
+
 for (const { way, ...options } of eachWay) {
   describe(way, () => {
-    const login = async (t, user) => {
-      const window = await visit(t, options)
-      await window.goto(app.start())
-      await enter(window, user)
-      return window
-    }
+    const login = signer(options)
 
     test('set up at the account page; then each login wants a code, and each code is good once', async (t) => {
       const user = await newUser()
@@ -56,6 +58,29 @@ for (const { way, ...options } of eachWay) {
       await heading(other, 'Refused')
     })
 
+    test('who must have a second step sets it up on the way in', async (t) => {
+      const user = await newUser({ second_factor: true })
+      const window = await login(t, user)
+      await heading(window, 'Set up a second step')
+      const phone = await scan(window)
+      await window.getByLabel('Code of the app').fill(phone.wrong())
+      await press(window, 'Confirm')
+      await told(window, 'That is not the code which the app shows now.')
+      await window.getByLabel('Code of the app').fill(phone.code())
+      await press(window, 'Confirm')
+      await heading(window, 'Signed in')
+      assert.deepEqual(proof(), [acr2, 'mfa otp pwd'])
+      const other = await login(t, user)
+      await secondStep(other, phone.code())
+      await heading(other, 'Signed in')
+    })
+  })
+}
+
+for (const { way, ...options } of withoutScript) {
+  describe(way, () => {
+    const login = signer(options)
+
     test('a recovery code stands in for a lost phone, once', async (t) => {
       const user = await newUser()
       const account = await visit(t, options)
@@ -78,23 +103,6 @@ for (const { way, ...options } of eachWay) {
       await heading(other, 'Signed in')
       await account.goto(`${app.metadata.issuer}/account`)
       await account.getByText('8 left').waitFor()
-    })
-
-    test('who must have a second step sets it up on the way in', async (t) => {
-      const user = await newUser({ second_factor: true })
-      const window = await login(t, user)
-      await heading(window, 'Set up a second step')
-      const phone = await scan(window)
-      await window.getByLabel('Code of the app').fill(phone.wrong())
-      await press(window, 'Confirm')
-      await told(window, 'That is not the code which the app shows now.')
-      await window.getByLabel('Code of the app').fill(phone.code())
-      await press(window, 'Confirm')
-      await heading(window, 'Signed in')
-      assert.deepEqual(proof(), [acr2, 'mfa otp pwd'])
-      const other = await login(t, user)
-      await secondStep(other, phone.code())
-      await heading(other, 'Signed in')
     })
 
     test('who does not want to set it up is not signed in', async (t) => {
