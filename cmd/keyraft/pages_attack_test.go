@@ -1,0 +1,82 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/keyraft/keyraft/internal/testbrowser"
+)
+
+// other signs bob in at b, by a page of his own, while another tab shows alice something.
+func (s *site) other(b *testbrowser.Browser) {
+	s.t.Helper()
+	p := b.Open(s.t, authorizePath("prompt", "login", "scope", "openid"))
+	b.Submit(s.t, p, "username", "bob", "password", phrase)
+}
+
+// TestAUT15AConsentIsOfWhomItWasShown: what alice was shown is no consent of bob, who has
+// signed in at the browser in another tab meanwhile.
+func TestAUT15AConsentIsOfWhomItWasShown(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.admin("users", map[string]any{"username": "bob", "password": phrase, "name": "Bob"})
+	s.signIn(s.Open(t, authorizePath())) // alice is signed in
+	alice := s.Open(t, authorizePath())
+	alice.FormTo(t, "/consent")
+	s.other(s.Browser)
+	p := s.Submit(t, alice, "decision", "allow")
+	if p.Away != nil {
+		t.Fatalf("the consent that alice was shown is one of bob: %s", claimsOf(t, s.redeem(200, p.Away.Query().Get("code")))["sub"])
+	}
+}
+
+// TestAUT15NoMoreThanWasShown: a scope that the client gets between page and answer is not
+// allowed by it.
+func TestAUT15NoMoreThanWasShown(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.call("PATCH", "/admin/v1/clients/web", "Bearer "+s.node.admin(), "application/merge-patch+json", `{"scope":"read"}`, 200)
+	p := s.signIn(s.Open(t, authorizePath("scope", "", "nonce", "")))
+	p.FormTo(t, "/consent")
+	s.call("PATCH", "/admin/v1/clients/web", "Bearer "+s.node.admin(), "application/merge-patch+json", `{"scope":"read write"}`, 200)
+	p = s.Submit(t, p, "decision", "allow")
+	if p.Away == nil {
+		return
+	}
+	if got := s.redeem(200, away(t, p).Get("code")); got["scope"] != "read" {
+		t.Errorf("the user was shown read and has allowed %q", got["scope"])
+	}
+}
+
+// TestAUT15ADeviceGetsNoMoreThanWasShown: the same at the page of a device that named no scope.
+func TestAUT15ADeviceGetsNoMoreThanWasShown(t *testing.T) {
+	t.Parallel()
+	p := newParlour(t)
+	patch := func(scope string) {
+		p.call("PATCH", "/admin/v1/clients/tv", "Bearer "+p.node.admin(), "application/merge-patch+json", `{"scope":"`+scope+`"}`, 200)
+	}
+	patch("read")
+	a := p.call("POST", "/oauth2/device_authorization", "", formType, "client_id=tv", 200)
+	ask := p.signIn(p.Submit(t, p.Open(t, "/device"), "user_code", a["user_code"].(string)))
+	shown(t, ask, "read")
+	patch("read write")
+	if again := p.Submit(t, ask, "decision", "allow"); strings.Contains(again.Text, "Access allowed") {
+		t.Error("more is allowed than was shown")
+	}
+	if got := p.poll(a["device_code"].(string), 400); got["error"] != "authorization_pending" {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestAFlowOfOurOwnPageAtTheConsent: a form that is in the wrong place says so.
+func TestAFlowOfOurOwnPageAtTheConsent(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.Open(t, "/account")
+	flow := p.FormTo(t, "/login").Values.Get("flow")
+	p.Forms[0].Action = "/consent"
+	p = s.Submit(t, p, "flow", flow, "decision", "deny")
+	if p.Status != 403 && p.Status != 400 {
+		t.Errorf("%d %s %s", p.Status, p.URL, p.Header.Get("Location"))
+	}
+}
