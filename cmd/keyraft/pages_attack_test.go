@@ -1,9 +1,14 @@
 package main
 
 import (
+	"errors"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/keyraft/keyraft/fsm/command"
+	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/testbrowser"
 )
 
@@ -78,5 +83,32 @@ func TestAFlowOfOurOwnPageAtTheConsent(t *testing.T) {
 	p = s.Submit(t, p, "flow", flow, "decision", "deny")
 	if p.Status != 403 && p.Status != 400 {
 		t.Errorf("%d %s %s", p.Status, p.URL, p.Header.Get("Location"))
+	}
+}
+
+// TestTwoTenantsInOneBrowser: whoever signs in at one tenant stays signed in at another.
+func TestTwoTenantsInOneBrowser(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	result, err := s.node.rooms.server.propose(t.Context(), &command.PutTenant{Tenant: &state.Tenant{Id: "acme", DisplayName: "ACME"}})
+	if err := errors.Join(err, result.Err()); err != nil {
+		t.Fatal(err)
+	}
+	s.call("POST", "/t/acme/admin/v1/users", "Bearer "+s.node.admin(), "application/json", `{"username":"alice","password":"`+phrase+`"}`, 201)
+	first := s.redeem(200, away(t, s.Submit(t, s.signIn(s.Open(t, authorizePath())), "decision", "allow")).Get("code"))
+	p := s.Open(t, "/t/acme/account")
+	for deadline := time.Now().Add(20 * time.Second); p.Status == 503 && time.Now().Before(deadline); p = s.Open(t, "/t/acme/account") {
+		<-time.After(200 * time.Millisecond) // the tenant's keys are made yet
+	}
+	p = s.Submit(t, p, "username", "alice", "password", phrase)
+	if !strings.Contains(p.Text, "Where you are signed in") {
+		t.Fatalf("%d %s", p.Status, p.Text)
+	}
+	if p := s.Open(t, authorizePath("prompt", "none")); away(t, p).Get("error") != "" {
+		t.Errorf("signed out of the first tenant by a login at the second: %v", p.Away)
+	}
+	s.Open(t, "/oauth2/logout?"+url.Values{"id_token_hint": {first["id_token"].(string)}}.Encode())
+	if code, text := s.ask("POST", "/oauth2/token", basicAuth("web", s.secret), formType, "grant_type=refresh_token&refresh_token="+first["refresh_token"].(string)); code == 200 {
+		t.Errorf("told that they are signed out, but the login lives on: %d %.60s", code, text)
 	}
 }
