@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -110,5 +111,33 @@ func TestTwoTenantsInOneBrowser(t *testing.T) {
 	s.Open(t, "/oauth2/logout?"+url.Values{"id_token_hint": {first["id_token"].(string)}}.Encode())
 	if code, text := s.ask("POST", "/oauth2/token", basicAuth("web", s.secret), formType, "grant_type=refresh_token&refresh_token="+first["refresh_token"].(string)); code == 200 {
 		t.Errorf("told that they are signed out, but the login lives on: %d %.60s", code, text)
+	}
+}
+
+// TestTOK37ConsentsAddUp: what a user allows a client over time has a bound, which locks
+// nobody out.
+func TestTOK37ConsentsAddUp(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var names []string
+	for i := range 300 {
+		names = append(names, "item"+strconv.Itoa(i))
+	}
+	s.signIn(s.Open(t, authorizePath()))
+	for _, part := range [][]string{names[:200], names[200:]} {
+		s.call("PATCH", "/admin/v1/clients/web", "Bearer "+s.node.admin(), "application/merge-patch+json", `{"scope":"`+strings.Join(part, " ")+`"}`, 200)
+		p := s.Submit(t, s.Open(t, authorizePath("scope", strings.Join(part, " "), "nonce", "")), "decision", "allow")
+		s.redeem(200, away(t, p).Get("code"))
+	}
+}
+
+// TestTheConsentShowsWhatAScopeMeans: the words that the tenant's registry has of it.
+func TestTheConsentShowsWhatAScopeMeans(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.admin("scopes", map[string]any{"name": "read", "display_name": "Read your orders", "description": "All of them"})
+	p := s.signIn(s.Open(t, authorizePath("scope", "read", "nonce", "")))
+	if !strings.Contains(p.Text, "Read your orders") {
+		t.Errorf("%s", p.Text)
 	}
 }
