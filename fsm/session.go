@@ -115,26 +115,8 @@ func (s step) endSession(c *command.EndSession) (command.Result, error) {
 	return r, nil
 }
 
-// Bounds of a consent.
-const (
-	maxConsentItems = 256
-	maxConsentText  = 64 << 10
-)
-
 func validConsent(m *state.Consent) bool {
-	if m.GetTenant() == "" || m.GetUser() == "" || m.GetClientId() == "" || !keyable(m.GetTenant(), m.GetUser(), m.GetClientId()) {
-		return false
-	}
-	size := 0
-	for _, list := range [][]string{m.GetScopes(), m.GetResources(), m.GetClaims()} {
-		if len(list) > maxConsentItems {
-			return false
-		}
-		for _, text := range list {
-			size += len(text)
-		}
-	}
-	return size <= maxConsentText
+	return m.GetTenant() != "" && m.GetUser() != "" && m.GetClientId() != "" && keyable(m.GetTenant(), m.GetUser(), m.GetClientId()) && m.Fits()
 }
 
 // putConsent remembers what a user allowed a client.

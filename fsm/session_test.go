@@ -177,7 +177,7 @@ func TestAConsentThatIsTakenBack(t *testing.T) {
 	t.Parallel()
 	n, _ := peopled(t)
 	n.refused(&command.PutConsent{Consent: &state.Consent{Tenant: "default", User: "u1", ClientId: "none"}}, command.NotFound)
-	n.refused(&command.PutConsent{Consent: consent(make([]string, maxConsentItems+1)...)}, command.Invalid)
+	n.refused(&command.PutConsent{Consent: consent(make([]string, state.MaxConsentItems+1)...)}, command.Invalid)
 	g := n.must(&command.PutConsent{Consent: consent("read")}).Generation
 	n.refused(&command.PutConsent{Consent: consent("write")}, command.Stale) // another page allowed something meanwhile
 	n.must(&command.PutConsent{Consent: consent("read", "write"), Expect: g})

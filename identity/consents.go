@@ -38,6 +38,9 @@ func (c *Consents) Remember(ctx context.Context, allowed *state.Consent) error {
 		if old != nil && len(next.GetScopes()) == len(old.GetScopes()) && len(next.GetResources()) == len(old.GetResources()) && len(next.GetClaims()) == len(old.GetClaims()) {
 			return nil // it was allowed before
 		}
+		if !next.Fits() { // what was allowed long ago is asked again when it is wanted again
+			next.Scopes, next.Resources, next.Claims = allowed.GetScopes(), allowed.GetResources(), allowed.GetClaims()
+		}
 		result, err := c.Propose(ctx, &command.PutConsent{Consent: next, Expect: old.GetGeneration()})
 		if err == nil {
 			err = result.Err()

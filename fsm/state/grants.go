@@ -50,6 +50,26 @@ func (v *View) Consent(tenant, user, client string) (*Consent, error) {
 	return rowAt(v, &Consent{}, tableConsents, tenant, user, client)
 }
 
+// Bounds of a consent: MaxConsentItems of each list, and bytes in all.
+const (
+	MaxConsentItems = 256 // of each list
+	maxConsentText  = 64 << 10
+)
+
+// Fits tells whether a consent is within its bounds.
+func (x *Consent) Fits() bool {
+	size := 0
+	for _, list := range [][]string{x.GetScopes(), x.GetResources(), x.GetClaims()} {
+		if len(list) > MaxConsentItems {
+			return false
+		}
+		for _, text := range list {
+			size += len(text)
+		}
+	}
+	return size <= maxConsentText
+}
+
 // Consumed returns the row of a one-time value that was used.
 func (v *View) Consumed(tenant, kind, id string) (*Consumed, error) {
 	return rowAt(v, &Consumed{}, tableConsumed, tenant, kind, id)

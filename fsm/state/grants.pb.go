@@ -1228,6 +1228,7 @@ type AuthorizationRequest struct {
 	Page             string                 `protobuf:"bytes,34,opt,name=page,proto3" json:"page,omitempty"`                                         // of ours, where no client asked: it comes next
 	ConsentedAt      int64                  `protobuf:"varint,35,opt,name=consented_at,json=consentedAt,proto3" json:"consented_at,omitempty"`       // milliseconds: of the consent that its user gave in this flow; 0: not yet
 	SessionsAfter    int64                  `protobuf:"varint,36,opt,name=sessions_after,json=sessionsAfter,proto3" json:"sessions_after,omitempty"` // of the user with a first factor, when they gave it
+	Shown            []byte                 `protobuf:"bytes,37,opt,name=shown,proto3" json:"shown,omitempty"`                                       // digest of what the page that asks has shown, and to whom
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1507,6 +1508,13 @@ func (x *AuthorizationRequest) GetSessionsAfter() int64 {
 	return 0
 }
 
+func (x *AuthorizationRequest) GetShown() []byte {
+	if x != nil {
+		return x.Shown
+	}
+	return nil
+}
+
 // AuthorizationCode is what an authorization code says.
 type AuthorizationCode struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -1770,7 +1778,7 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\x03R\tcreatedAt\x12\x1c\n" +
 	"\tunlimited\x18\x06 \x01(\bR\tunlimited\x12\x12\n" +
 	"\x04hash\x18\a \x01(\fR\x04hash\x12\x19\n" +
-	"\bhash_key\x18\b \x01(\rR\ahashKey\"\x83\b\n" +
+	"\bhash_key\x18\b \x01(\rR\ahashKey\"\x99\b\n" +
 	"\x14AuthorizationRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12*\n" +
@@ -1812,7 +1820,8 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"\awaiting\x18  \x01(\tR\awaiting\x12\x12\n" +
 	"\x04page\x18\" \x01(\tR\x04page\x12!\n" +
 	"\fconsented_at\x18# \x01(\x03R\vconsentedAt\x12%\n" +
-	"\x0esessions_after\x18$ \x01(\x03R\rsessionsAfter\"\xd4\x02\n" +
+	"\x0esessions_after\x18$ \x01(\x03R\rsessionsAfter\x12\x14\n" +
+	"\x05shown\x18% \x01(\fR\x05shown\"\xd4\x02\n" +
 	"\x11AuthorizationCode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12E\n" +
 	"\rauthorization\x18\x02 \x01(\v2\x1f.keyraft.state.v1.AuthorizationR\rauthorization\x12!\n" +

@@ -2,6 +2,8 @@ package authorize
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"slices"
@@ -155,9 +157,9 @@ func (e *Engine) consent(v *state.View, client *state.Client, r *state.Authoriza
 	if len(r.GetDetails()) > 0 { // each is another (RFC 9396 §11.2)
 		return true, nil
 	}
-	// Without openid no claim is told; but who has registered themselves gets no browser by
-	// a link alone (AUT-17).
-	if r.GetScope() == "" && !client.GetSelfRegistered() {
+	// Without openid no claim is told. Who the user is, a token tells all the same: to a
+	// stranger, and to the API that it is for, only after they were asked.
+	if r.GetScope() == "" && len(r.GetResources()) == 0 && !client.GetSelfRegistered() {
 		return false, nil
 	}
 	return e.remembered(v, r, who)
@@ -207,6 +209,25 @@ func Claims(v *state.View, r *state.AuthorizationRequest, user *state.User) []st
 	}
 	slices.Sort(names)
 	return identity.ClaimsOf(v, user, names)
+}
+
+// Show notes in a request what the page that asks about it shows, and to whom. It travels
+// on sealed, so the answer is one to that (AUT-15).
+func Show(v *state.View, r *state.AuthorizationRequest, who Present) { r.Shown = shown(v, r, who) }
+
+// WasShown tells whether the page that is answered has shown what is asked now, to whom is
+// signed in now: another user may have come in another tab, and the client may ask for
+// more where it named no scope.
+func WasShown(v *state.View, r *state.AuthorizationRequest, who Present) bool {
+	return subtle.ConstantTimeCompare(r.GetShown(), shown(v, r, who)) == 1
+}
+
+func shown(v *state.View, r *state.AuthorizationRequest, who Present) []byte {
+	h := sha256.New()
+	for _, part := range append([]string{who.Session.GetId(), who.User.GetId(), r.GetScope()}, Claims(v, r, who.User)...) {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part) // a hash takes all
+	}
+	return h.Sum(nil)
 }
 
 func covers(have, want []string) bool {

@@ -25,7 +25,9 @@ import (
 
 const (
 	queued   = 4096 // deliveries that wait at once; more are given up
+	share    = 256  // of them of one client
 	workers  = 8    // that are on their way at once
+	atOnce   = 2    // of them to one client
 	patience = 10 * time.Second
 	// lifetime of a logout token, in seconds (§2.4: two minutes at most are advised).
 	lifetime = 120
@@ -54,8 +56,25 @@ type Config struct {
 // Notifier sends logout tokens.
 type Notifier struct {
 	cfg    Config
-	queue  chan delivery
 	counts [3]atomic.Uint64
+
+	mu    sync.Mutex
+	ready *sync.Cond // something may have become due, or Run is to end
+	lines map[address]*line
+	turn  []address // of lines with something due and room for it, in the order of their turns
+	count int       // deliveries of all lines, those on their way and resting included
+	over  bool
+}
+
+// address is whom deliveries are for.
+type address struct{ tenant, client string }
+
+// line is what waits for one client: one that is slow holds up nobody else.
+type line struct {
+	due     []delivery
+	count   int // due, on their way, or resting before another try
+	working int // on their way
+	queued  bool
 }
 
 // Results of a delivery, for the metric.
@@ -78,7 +97,9 @@ func (n *Notifier) Counts() (counts [3]uint64) {
 
 // delivery is one client of one session that has ended.
 type delivery struct {
-	tenant, client, user, sid string
+	address
+	user, sid string
+	tries     int // that have failed
 }
 
 // New checks its configuration.
@@ -89,7 +110,9 @@ func New(cfg Config) (*Notifier, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Notifier{cfg: cfg, queue: make(chan delivery, queued)}, nil
+	n := &Notifier{cfg: cfg, lines: map[address]*line{}}
+	n.ready = sync.NewCond(&n.mu)
+	return n, nil
 }
 
 // Ended has the clients of a session that has ended told of it. It does not wait.
@@ -98,53 +121,123 @@ func (n *Notifier) Ended(v *state.View, s *state.Session, clients []string) {
 		if c, ok := v.Client(s.GetTenant(), id); !ok || c.GetBackchannelLogoutUri() == "" {
 			continue
 		}
-		select {
-		case n.queue <- delivery{s.GetTenant(), id, s.GetUser(), s.GetId()}:
-		default:
+		if !n.add(delivery{address: address{s.GetTenant(), id}, user: s.GetUser(), sid: s.GetId()}) {
 			n.counts[dropped].Add(1)
 			n.cfg.Log.Warn("too many logouts wait to be told; a client is not told of one", "tenant", s.GetTenant(), "client_id", id)
 		}
 	}
 }
 
-// Run sends what waits, until ctx ends.
+// add puts a delivery into its client's line, if there is room.
+func (n *Notifier) add(d delivery) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l := n.lines[d.address]
+	if n.count >= queued || l != nil && l.count >= share {
+		return false
+	}
+	if l == nil {
+		l = &line{}
+		n.lines[d.address] = l
+	}
+	n.count++
+	l.count++
+	l.due = append(l.due, d)
+	n.offer(d.address, l)
+	return true
+}
+
+// offer gives a line a turn, if it can use one and has none.
+func (n *Notifier) offer(a address, l *line) {
+	if len(l.due) > 0 && l.working < atOnce && !l.queued {
+		l.queued = true
+		n.turn = append(n.turn, a)
+		n.ready.Signal()
+	}
+}
+
+// next waits for a delivery that is due; ok is false when Run is to end.
+func (n *Notifier) next() (d delivery, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for len(n.turn) == 0 && !n.over {
+		n.ready.Wait()
+	}
+	if n.over {
+		return d, false
+	}
+	a := n.turn[0]
+	n.turn = n.turn[1:]
+	l := n.lines[a]
+	d, l.due, l.queued = l.due[0], l.due[1:], false
+	l.working++
+	n.offer(a, l)
+	return d, true
+}
+
+// done notes that a try has ended; rests, when positive, is how long the next one waits.
+func (n *Notifier) done(d delivery, rests time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l := n.lines[d.address]
+	l.working--
+	if rests > 0 {
+		time.AfterFunc(rests, func() { n.again(d) })
+	} else {
+		n.count--
+		if l.count--; l.count == 0 {
+			delete(n.lines, d.address)
+			return
+		}
+	}
+	n.offer(d.address, l)
+}
+
+func (n *Notifier) again(d delivery) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l := n.lines[d.address]
+	l.due = append(l.due, d)
+	n.offer(d.address, l)
+}
+
+// Run sends what waits, until ctx ends. It runs once.
 func (n *Notifier) Run(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.over = true
+		n.ready.Broadcast()
+	})
+	defer stop()
 	var all sync.WaitGroup
 	for range workers {
 		all.Go(func() {
 			for {
-				select {
-				case <-ctx.Done():
+				d, ok := n.next()
+				if !ok {
 					return
-				case d := <-n.queue:
-					n.deliver(ctx, d)
 				}
+				n.done(d, n.deliver(ctx, &d))
 			}
 		})
 	}
 	all.Wait()
 }
 
-func (n *Notifier) deliver(ctx context.Context, d delivery) {
-	err := n.once(ctx, d)
-	for _, pause := range pauses() {
-		if err == nil {
-			n.counts[delivered].Add(1)
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-		err = n.once(ctx, d)
-	}
+// deliver tries once, and says how long to rest before another try; 0: there is none.
+func (n *Notifier) deliver(ctx context.Context, d *delivery) time.Duration {
+	err := n.once(ctx, *d)
 	if err == nil {
 		n.counts[delivered].Add(1)
-		return
+		return 0
+	}
+	if d.tries++; d.tries <= len(pauses()) {
+		return pauses()[d.tries-1]
 	}
 	n.counts[failed].Add(1)
 	n.cfg.Log.Warn("a client was not told of a logout", "tenant", d.tenant, "client_id", d.client, "error", err)
+	return 0
 }
 
 // once is one try, with a token of its own: the client may have changed meanwhile.

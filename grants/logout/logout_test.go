@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -116,5 +117,53 @@ func TestLogoutTokens(t *testing.T) {
 	}
 	if _, ok, err := keys.Hint(n.FSM.View(), "default", token); ok || err != nil {
 		t.Errorf("a logout token passes for an ID token (JWT-24): %v", err)
+	}
+}
+
+// TestSSR07ASlowApplicationHoldsUpNobody: an application that takes no logout token keeps
+// no other from its own, however many of its logins end.
+func TestSSR07ASlowApplicationHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	n := testnode.New(t, testnode.Options{})
+	shared, keys := tokens.NewClusterKeys(n.Ring), tokens.NewSigningKeys(n.Ring)
+	minter, err1 := tokens.NewMinter(keys, "n1")
+	subjects, err2 := tokens.NewSubjects(shared)
+	row, err3 := tokens.NewSigningKey(n.Ring, "default", "RS256")
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	n.Must(t, &command.PutSigningKey{Key: row})
+	for _, id := range []string{"dead", "good"} {
+		n.Must(t, &command.PutClient{Client: &state.Client{Tenant: "default", Id: id, BackchannelLogoutUri: "https://" + id + ".example/"}})
+	}
+	told := make(chan struct{}, 1)
+	hold := make(chan struct{})
+	notifier, err := logout.New(logout.Config{View: n.View, Minter: minter, Keys: keys, Subjects: subjects, ClientKeys: keysOf, Now: n.Now, Post: func(ctx context.Context, at string, _ url.Values) error {
+		if at == "https://good.example/" {
+			told <- struct{}{}
+			return nil
+		}
+		select { // takes the connection and never answers
+		case <-hold:
+		case <-ctx.Done():
+		}
+		return errors.New("no answer")
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { notifier.Run(ctx); close(ended) }()
+	defer func() { cancel(); <-ended }()
+	defer close(hold)
+	for i := range 200 {
+		notifier.Ended(n.FSM.View(), &state.Session{Tenant: "default", Id: strconv.Itoa(i), User: "u1"}, []string{"dead"})
+	}
+	notifier.Ended(n.FSM.View(), &state.Session{Tenant: "default", Id: "s1", User: "u1"}, []string{"good"})
+	select {
+	case <-told:
+	case <-time.After(8 * time.Second): // less than the patience with one that is slow
+		t.Error("an application waits for its logout behind those of one that does not answer")
 	}
 }

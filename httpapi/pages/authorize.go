@@ -77,6 +77,7 @@ func (x *visit) next(r *state.AuthorizationRequest, who authorize.Present, wrong
 	case authorize.Factor:
 		return x.factor(r, who.User, wrong)
 	}
+	authorize.Show(x.view, r, who)
 	flow, err := x.p.Engine.SealFlow(x.view, r, x.browser())
 	if err != nil {
 		return err
@@ -299,15 +300,19 @@ func (p *pages) consent(x *visit) error {
 	if err != nil {
 		return err
 	}
+	if r.GetPage() != "" {
+		return errOtherPage
+	}
 	if x.form.Get("decision") != "allow" {
-		return &authorize.Failure{Err: oauth.AccessDenied.With("the user denied it"), Request: r}
+		return refuse(r, oauth.AccessDenied.With("the user denied it"))
 	}
 	who := authorize.Present{Session: s, User: user}
 	step, err := p.Engine.Next(x.view, r, who)
 	if err != nil {
 		return err
 	}
-	if step != authorize.Consent { // the session has ended meanwhile, or there is nothing to ask
+	// The session has ended meanwhile, or there is nothing to ask, or something else.
+	if step != authorize.Consent || !authorize.WasShown(x.view, r, who) {
 		return x.next(r, who, "")
 	}
 	if err := p.Consents.Remember(x.ctx, &state.Consent{

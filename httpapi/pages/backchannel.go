@@ -37,6 +37,7 @@ func (x *visit) list(who authorize.Present) error {
 		if x.p.Engine.AboutBackchannel(x.view, r, who, b) != nil {
 			continue // its client is gone
 		}
+		authorize.Show(x.view, r, who)
 		flow, err := x.p.Engine.SealFlow(x.view, r, browser)
 		if err != nil {
 			return err

@@ -22,8 +22,12 @@ const (
 )
 
 // name is a cookie's name at this visit: __Host- keeps it to this host and to TLS
-// (WEB-04); a plain listener is for development alone.
+// (WEB-04); a plain listener is for development alone. Tenants of one host share its
+// cookies, so a login at one must not take the place of that at another.
 func (x *visit) name(cookie string) string {
+	if cookie != flowCookie && x.tenant != "default" {
+		cookie += "-" + x.tenant
+	}
 	if x.secure {
 		return "__Host-" + cookie
 	}

@@ -170,6 +170,12 @@ func (x *visit) scopes(list string) []scope {
 	var out []scope
 	for _, name := range strings.Fields(list) {
 		text := x.p.render.catalogues[x.lang]["scope."+name]
+		if own, ok := x.view.Scope(x.tenant, name); ok && own.GetDisplayName()+own.GetDescription() != "" {
+			text = own.GetDisplayName()
+			if text == "" {
+				text = own.GetDescription()
+			}
+		}
 		out = append(out, scope{name, text})
 	}
 	return out

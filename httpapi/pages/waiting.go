@@ -42,6 +42,8 @@ func (x *visit) waiting(r *state.AuthorizationRequest, who authorize.Present, fl
 	return x.askBackchannel(r, who, flow)
 }
 
+var errOtherPage = oauth.InvalidRequest.With("this form is of another page; start again")
+
 func (x *visit) askDevice(r *state.AuthorizationRequest, who authorize.Present, flow string) error {
 	hash, err := base64.RawURLEncoding.DecodeString(r.GetId())
 	if err != nil {
@@ -75,7 +77,7 @@ func (p *pages) decide(x *visit) error {
 		return err
 	}
 	if r.GetWaiting() == "" || r.GetClientId() == "" {
-		return &authorize.Failure{Err: oauth.InvalidRequest.With("this form is of another page; start again")}
+		return errOtherPage
 	}
 	s, user, err := x.present()
 	if err != nil {
@@ -86,7 +88,8 @@ func (p *pages) decide(x *visit) error {
 	if err != nil {
 		return err
 	}
-	if step != authorize.Page { // the session has ended meanwhile, or is not good enough
+	// The session has ended meanwhile, or is not good enough, or there is more to ask.
+	if step != authorize.Page || !authorize.WasShown(x.view, r, who) {
 		return x.next(r, who, "")
 	}
 	allow := x.form.Get("decision") == "allow"
