@@ -101,8 +101,7 @@ func (s *Resets) Holder(v *state.View, tenant, token string) (*state.User, error
 		good |= subtle.ConstantTimeCompare(hashes[i][:], user.GetResetHash())
 	}
 	// A restore brings back a link that was used since its backup (R15).
-	cluster, _ := v.Cluster()
-	old := cluster.GetRestoredAt() != 0 && (user.GetResetUntil()-ResetLifetime)*1000 <= cluster.GetRestoredAt()
+	old := v.BroughtBack((user.GetResetUntil() - ResetLifetime) * 1000)
 	if good != 1 || old || user.GetDisabled() || user.GetResetUntil() <= s.now(v) {
 		return nil, errReset
 	}

@@ -102,6 +102,54 @@ func TestWEB06ResetLinks(t *testing.T) {
 	}
 }
 
+// TestWEB06ARestoreBringsNoLinkBack: the backup has forgotten that it was used (R15).
+func TestWEB06ARestoreBringsNoLinkBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.resets()
+	id := w.make("alice").GetId()
+	token := w.link(r, id)
+	backup := w.Backup(t)
+	w.Pass(time.Second)
+	if _, err := r.Use(t.Context(), w.view(), tenant, token, "a newer phrase of mine"); err != nil {
+		t.Fatal(err)
+	}
+	w.Restore(t, backup)
+	if _, err := r.Use(t.Context(), w.view(), tenant, token, "a third phrase of mine"); !errors.Is(err, oauth.InvalidGrant) {
+		t.Errorf("a link of the backup: %v", err)
+	}
+	w.Pass(2 * time.Second)
+	if _, err := r.Holder(w.view(), tenant, w.link(r, id)); err != nil {
+		t.Errorf("a link from after it: %v", err)
+	}
+}
+
+// FuzzResetTokens: whatever an address says, nobody but who was given the link holds it.
+func FuzzResetTokens(f *testing.F) {
+	w := newWorld(f)
+	r := w.resets()
+	id := w.make("alice").GetId()
+	token := w.link(r, id)
+	v := w.view()
+	value, err := r.Carry(v, tenant, token, here)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{token, id, id + ".", "." + token, token + ".", token[:len(token)-1], strings.ToUpper(token), value, "", ".", "\x00.\x00", strings.Repeat("a", 300)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, said string) {
+		if user, err := r.Holder(v, tenant, said); err == nil && (said != token || user.GetId() != id) {
+			t.Errorf("%q is held by %s", said, user.GetId())
+		} else if err != nil && !errors.Is(err, oauth.InvalidGrant) {
+			t.Errorf("%q: %v", said, err)
+		}
+		if got, err := r.Carried(v, tenant, said, here); err != nil || got != "" && got != token {
+			t.Errorf("%q carries something, %v", said, err)
+		}
+	})
+}
+
 // TestWEB06TwoUsesOfALinkAtOnce: one of many wins, whatever runs beside it.
 func TestWEB06TwoUsesOfALinkAtOnce(t *testing.T) {
 	t.Parallel()
