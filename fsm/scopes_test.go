@@ -165,7 +165,7 @@ func TestTenantLifetimesAreBounded(t *testing.T) {
 	t.Parallel()
 	n := fresh(t)
 	n.must(bootstrap())
-	beyond := int64(maxLifetime + 1)
+	beyond := maxLifetime + 1
 	for _, s := range []*state.TenantSettings{
 		{RefreshTokenLifetime: beyond}, {RefreshIdleLifetime: -1}, {IdTokenLifetime: beyond}, {RefreshGrace: &beyond},
 	} {
