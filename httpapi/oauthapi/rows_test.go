@@ -82,3 +82,13 @@ func TestPOP09ProofsOfPushedRequests(t *testing.T) {
 	push(once, "", "").want(t, 201, "")
 	push(once, "", "").want(t, 401, "invalid_client") // JWT-21
 }
+
+// TestJWT25UserinfoOfAnotherTenant: a token is good at its own tenant's endpoint alone.
+func TestJWT25UserinfoOfAnotherTenant(t *testing.T) {
+	t.Parallel()
+	p := signedIn(t, nil)
+	addTenant(t, p.node, "acme")
+	token := p.granted("openid", "")
+	p.userinfo(token).want(t, 200, "")
+	p.do(t, "GET", "/t/acme"+oauthapi.UserinfoPath, "", "Authorization", "Bearer "+token).want(t, 401, "invalid_token")
+}
