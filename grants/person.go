@@ -65,7 +65,8 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 	if d.Rotated != nil && d.Rotated.family.GetCreatedAt() <= user.GetSessionsAfter() {
 		return errPerson
 	}
-	if err := p.session(v, user, a, d.Offline); err != nil {
+	// What outlives its login begins in it all the same: a code of before its end gives nothing.
+	if err := p.session(v, user, a, d.Offline && d.Rotated != nil); err != nil {
 		return err
 	}
 	// What client and user may no longer have is not given again, however it was granted.

@@ -368,3 +368,24 @@ func TestACodeIsOfItsHistory(t *testing.T) {
 		w.refused("a code "+what, err, oauth.InvalidGrant)
 	}
 }
+
+// TestTOK30AGrantEndsWithItsLogin: a code of before all logins of its user were ended gives
+// nothing, and what lives by a session ends at that session's own end.
+func TestTOK30AGrantEndsWithItsLogin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	code := w.code()
+	w.Pass(time.Second)
+	user := must(w.FSM.View().User("default", "u1"))(t)
+	w.Must(t, &command.PutUser{User: user, Expect: user.GetGeneration(), EndLogins: true})
+	_, err := w.redeem("spa", code)
+	w.refused("a code of before all logins ended", err, oauth.InvalidGrant)
+
+	w = newWorld(t)
+	online := string(must(w.redeem("spa", w.code("scope", "openid read")))(t).Refresh)
+	offline := string(must(w.redeem("spa", w.code()))(t).Refresh)
+	w.Pass(2*time.Hour + time.Second) // the session's end
+	_, err = w.refresh("spa", online)
+	w.refused("a session that is over", err, oauth.InvalidGrant)
+	must(w.refresh("spa", offline))(t)
+}

@@ -241,7 +241,7 @@ func TestJWT28TheNodeAndTheGatewayAgree(t *testing.T) {
 	random := mathrand.New(mathrand.NewPCG(28, 28))
 	active := 0
 	for i := range 5000 {
-		token := ""
+		var token string
 		switch i % 5 {
 		case 0:
 			token = bent(random, good)

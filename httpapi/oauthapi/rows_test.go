@@ -1,11 +1,13 @@
 package oauthapi_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/httpapi/oauthapi"
+	"github.com/keyraft/keyraft/internal/testproof"
 )
 
 // TestTOK37AClientsOwnTokenIsNoUsers: whatever scope a client asks for itself, however it
@@ -39,4 +41,54 @@ func TestTOK37AClientsOwnTokenIsNoUsers(t *testing.T) {
 	if a := ask("&scope=" + strings.Repeat("a", 1<<20)); a.status != 413 {
 		t.Errorf("1 MiB of scope: %d", a.status)
 	}
+}
+
+// TestPOP09ProofsOfPushedRequests: the key of the proof is the one that dpop_jkt names, if
+// it names one; the code to come is bound to it; neither proof nor assertion is good twice.
+func TestPOP09ProofsOfPushedRequests(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	keys, key, other := newKeyPair(t), testproof.New(t), testproof.New(t)
+	n.client(t, clients.Registration{
+		ClientID: "pushes", AuthMethod: "private_key_jwt", JWKS: keys.jwks, Scope: "openid", GrantTypes: []string{"authorization_code"},
+		RedirectURIs: []string{"https://app.example/cb"}, ResponseTypes: []string{"code"},
+	})
+	serial := 0
+	push := func(assertion, more, proof string) *answer {
+		if assertion == "" {
+			serial++
+			assertion = n.asserted(t, keys, "pushes", fmt.Sprint("par", serial))
+		}
+		return n.do(t, "POST", oauthapi.PARPath, "response_type=code&scope=openid&redirect_uri=https%3A%2F%2Fapp.example%2Fcb"+more+assertion, "DPoP", proof)
+	}
+	proof := func(by *testproof.Key, change map[string]any) string {
+		return n.proof(t, by, testproof.With(map[string]any{"htu": issuer + oauthapi.PARPath}, change))
+	}
+	push("", "", "").want(t, 201, "")
+	push("", "&dpop_jkt="+key.Thumbprint, proof(key, nil)).want(t, 201, "")
+	push("", "&dpop_jkt="+key.Thumbprint, proof(other, nil)).want(t, 400, "invalid_dpop_proof")
+	push("", "&dpop_jkt=short", "").want(t, 400, "invalid_request")
+	for name, bad := range map[string]string{
+		"for the token endpoint": n.proof(t, key, nil), "of another method": proof(key, map[string]any{"htm": "GET"}), "of an hour ago": proof(key, map[string]any{"iat": n.now().Unix() - 3600}), "no JWT": "x",
+	} {
+		if a := push("", "", bad); a.status != 400 || a.code() != "invalid_dpop_proof" {
+			t.Errorf("a proof %s: %d %s", name, a.status, a.text)
+		}
+	}
+	used := proof(key, nil)
+	push("", "", used).want(t, 201, "")
+	push("", "", used).want(t, 400, "invalid_dpop_proof") // POP-04
+	once := n.asserted(t, keys, "pushes", "once")
+	push(once, "", "").want(t, 201, "")
+	push(once, "", "").want(t, 401, "invalid_client") // JWT-21
+}
+
+// TestJWT25UserinfoOfAnotherTenant: a token is good at its own tenant's endpoint alone.
+func TestJWT25UserinfoOfAnotherTenant(t *testing.T) {
+	t.Parallel()
+	p := signedIn(t, nil)
+	addTenant(t, p.node, "acme")
+	token := p.granted("openid", "")
+	p.userinfo(token).want(t, 200, "")
+	p.do(t, "GET", "/t/acme"+oauthapi.UserinfoPath, "", "Authorization", "Bearer "+token).want(t, 401, "invalid_token")
 }
