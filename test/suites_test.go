@@ -225,7 +225,7 @@ func start(t *testing.T, flags ...string) server {
 // counts.
 func runNode(t *testing.T, suite string, env []string, files ...string) {
 	t.Helper()
-	out := run(t, suite, env, "node", append([]string{"--test", "--test-timeout=300000", "--test-reporter=tap"}, files...)...)
+	out := run(t, suite, env, "node", append([]string{"--test", "--test-concurrency=2", "--test-timeout=300000", "--test-reporter=tap"}, files...)...)
 	counts := map[string]int{}
 	for _, m := range regexp.MustCompile(`(?m)^# (pass|fail|skipped|duration_ms) (\d+)`).FindAllStringSubmatch(out, -1) {
 		counts[m[1]], _ = strconv.Atoi(m[2]) // digits

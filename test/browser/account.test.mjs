@@ -118,7 +118,7 @@ for (const { way, ...options } of withoutScript) {
       await change(user.password, fresh, fresh + '!')
       await told(window, 'The two new passwords differ.')
       await change(user.password, 'short', 'short')
-      await told(window, 'Choose a longer password')
+      await told(window, 'The new password is too short.')
       await change(user.password, fresh, fresh)
       await heading(window, 'Your account')
       await window.getByText('It is done.').waitFor()
