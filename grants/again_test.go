@@ -7,8 +7,8 @@ import (
 	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
-	"github.com/keyraft/keyraft/internal/testnode"
 	"github.com/keyraft/keyraft/tokens"
 )
 
@@ -20,16 +20,14 @@ func TestAClientOfAnOldNameInheritsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.client("app", func(*clients.Registration) {})
 	w.client("asks", func(r *clients.Registration) { r.SkipConsent = false })
-	consent := func() error {
-		r, err := w.Propose(t.Context(), &command.PutConsent{Consent: &state.Consent{Tenant: "default", User: "u1", ClientId: "asks", Scopes: []string{"read"}}})
-		if err == nil {
-			err = r.Err()
+	consents := &identity.Consents{Propose: w.Propose, View: w.View, Absent: absent}
+	consent := func(scope string) {
+		t.Helper()
+		if err := consents.Remember(t.Context(), &state.Consent{Tenant: "default", User: "u1", ClientId: "asks", Scopes: []string{scope}}); err != nil {
+			t.Fatal(err)
 		}
-		return err
 	}
-	if err := consent(); err != nil {
-		t.Fatal(err)
-	}
+	consent("read")
 	old := w.login("app", "read offline_access")
 	for _, id := range []string{"app", "asks"} {
 		w.Pass(time.Second)
@@ -42,6 +40,10 @@ func TestAClientOfAnOldNameInheritsNothing(t *testing.T) {
 	w.refused("a refresh token of the client before", out, err, oauth.InvalidGrant)
 	out, err = w.ask("asks", "authorization_code", "code", w.code("asks", "read"), "redirect_uri", "https://app.example/cb")
 	w.refused("a consent to the client before", out, err, oauth.InvalidGrant)
+	consent("write")
+	out, err = w.ask("asks", "authorization_code", "code", w.code("asks", "read write"), "redirect_uri", "https://app.example/cb")
+	w.refused("a consent that adds up with one to the client before", out, err, oauth.InvalidGrant)
+	w.good(w.ask("asks", "authorization_code", "code", w.code("asks", "write"), "redirect_uri", "https://app.example/cb"))
 	w.good(w.ask("app", "refresh_token", "refresh_token", string(w.login("app", "read offline_access").Refresh)))
 }
 
@@ -116,5 +118,3 @@ func TestARevocationReachesIDTokens(t *testing.T) {
 }
 
 type loginAnswer struct{ code, refresh string }
-
-var _ = testnode.Issuer

@@ -111,7 +111,7 @@ func (p *Pipeline) asked(v *state.View, tenant *state.Tenant, client *state.Clie
 	}
 	var consented []string
 	if !client.GetSkipConsent() {
-		consent, err := v.Consent(tenant.GetId(), a.GetUser(), client.GetId())
+		consent, err := v.Consented(tenant.GetId(), a.GetUser(), client.GetId())
 		if err != nil && !p.cfg.absent(err) {
 			return nil, err
 		}

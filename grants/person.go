@@ -119,7 +119,7 @@ func (p *Pipeline) consent(v *state.View, client *state.Client, d *Decision, see
 	if client.GetSkipConsent() || scope == "" && !d.Begun { // who was shown no page has not seen the client either
 		return nil
 	}
-	consent, err := v.Consent(a.GetTenant(), a.GetUser(), client.GetId())
+	consent, err := v.Consented(a.GetTenant(), a.GetUser(), client.GetId())
 	if p.cfg.absent(err) {
 		return oauth.InvalidGrant.With("the user has not consented to this client, or no longer; take them through the login page")
 	}

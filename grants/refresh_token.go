@@ -64,7 +64,8 @@ func (g refreshToken) Authorize(_ context.Context, in *Input, out *Decision) err
 		return errRefresh
 	}
 	a := f.GetAuthorization()
-	if a.GetClientId() != in.Client.GetId() || a.GetJkt() != "" && a.GetJkt() != in.Binding.JKT || a.GetX5T() != "" && a.GetX5T() != in.Binding.X5T {
+	// Another client of the same id is another client (TOK-20).
+	if a.GetClientId() != in.Client.GetId() || in.Client.GetCreatedAt() > f.GetCreatedAt() || a.GetJkt() != "" && a.GetJkt() != in.Binding.JKT || a.GetX5T() != "" && a.GetX5T() != in.Binding.X5T {
 		return errRefresh
 	}
 	hash, err := g.tokens.Hash(in.View, f, token)
