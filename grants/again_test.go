@@ -1,14 +1,18 @@
 package grants_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/keyraft/keyraft/clients"
 	"github.com/keyraft/keyraft/fsm/command"
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/grants"
 	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/internal/testnode"
+	"github.com/keyraft/keyraft/internal/testproof"
 	"github.com/keyraft/keyraft/tokens"
 )
 
@@ -47,29 +51,32 @@ func TestAClientOfAnOldNameInheritsNothing(t *testing.T) {
 	w.good(w.ask("app", "refresh_token", "refresh_token", string(w.login("app", "read offline_access").Refresh)))
 }
 
-// TestARestoreBringsNoRefreshTokenBack is R15: a backup has forgotten which refresh tokens
-// were rotated, and which grants have ended, since it was taken.
-func TestARestoreBringsNoRefreshTokenBack(t *testing.T) {
+// TestARevocationReachesRefreshTokens: what an operator revokes whole gives no new access
+// token by a refresh token from before.
+func TestARevocationReachesRefreshTokens(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.client("app", func(*clients.Registration) {})
-	rotated, ended := w.login("app", "read offline_access"), w.login("app", "read offline_access")
-	w.Pass(time.Minute)
-	backup := w.Backup(t)
-	w.Pass(time.Minute)
-	w.good(w.ask("app", "refresh_token", "refresh_token", string(rotated.Refresh)))
-	c, _ := w.FSM.View().Client("default", "app")
-	if err := w.revoker.Revoke(t.Context(), w.FSM.View(), c, string(ended.Refresh)); err != nil {
-		t.Fatal(err)
+	for _, target := range []tokens.Target{{Subject: "u1"}, {ClientID: "app"}, {Application: "shop"}} {
+		for _, fixed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s%s%s fixed %v", target.Subject, target.ClientID, target.Application, fixed), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				w.client("app", func(r *clients.Registration) { r.Application, r.RefreshRotation = "shop", new(!fixed) })
+				w.client("other", func(*clients.Registration) {})
+				before, other := w.login("app", "read offline_access"), w.login("other", "read offline_access")
+				w.Pass(time.Second)
+				if _, err := w.revoker.RevokeTarget(t.Context(), w.FSM.View(), "default", &target); err != nil {
+					t.Fatal(err)
+				}
+				w.Pass(time.Second)
+				out, err := w.ask("app", "refresh_token", "refresh_token", string(before.Refresh))
+				w.refused("the refresh token", out, err, oauth.InvalidGrant)
+				w.good(w.ask("app", "refresh_token", "refresh_token", string(w.login("app", "read offline_access").Refresh)))
+				if target.Subject == "" {
+					w.good(w.ask("other", "refresh_token", "refresh_token", string(other.Refresh)))
+				}
+			})
+		}
 	}
-	w.Pass(time.Minute)
-	w.Restore(t, backup)
-	w.Pass(time.Minute)
-	for what, token := range map[string][]byte{"rotated": rotated.Refresh, "ended": ended.Refresh} {
-		out, err := w.ask("app", "refresh_token", "refresh_token", string(token))
-		w.refused("a refresh token that was "+what+" before the restore", out, err, oauth.InvalidGrant)
-	}
-	w.good(w.ask("app", "refresh_token", "refresh_token", string(w.login("app", "read offline_access").Refresh)))
 }
 
 // TestARevocationReachesIDTokens: what an operator or a client took back gives no new
@@ -118,3 +125,47 @@ func TestARevocationReachesIDTokens(t *testing.T) {
 }
 
 type loginAnswer struct{ code, refresh string }
+
+// TestAnAssertionGivesNothingTwiceDuringARestore is R15 at the very moment: a client's
+// assertion was used since the backup, and is shown again while the state is replaced.
+// What it gives then was decided on the state of before, and is revoked at its birth.
+func TestAnAssertionGivesNothingTwiceDuringARestore(t *testing.T) {
+	t.Parallel()
+	var w *world
+	var backup []byte
+	restore := false
+	w = newWorldBefore(t, func(c command.Command) {
+		if _, ok := c.(*command.Consume); ok && restore {
+			restore = false
+			w.Restore(t, backup)
+		}
+	})
+	key := testproof.New(t)
+	w.client("app", func(r *clients.Registration) {
+		r.AuthMethod, r.JWKS, r.GrantTypes = "private_key_jwt", key.JWKS(t, "k1"), []string{"client_credentials"}
+	})
+	backup = w.Backup(t)
+	w.Pass(time.Minute)
+	assertion := key.Sign(t, map[string]any{"alg": "ES256", "kid": "k1"}, map[string]any{
+		"iss": "app", "sub": "app", "aud": testnode.Issuer, "iat": w.Now().Unix(), "exp": w.Now().Unix() + 600, "jti": "one",
+	})
+	ask := func() (*grants.Answer, error) {
+		out := new(grants.Answer)
+		return out, w.pipeline.Token(t.Context(), w.FSM.View(), &grants.Request{
+			Credentials: clients.Request{Tenant: "default", AssertionType: oauth.ClientAssertionJWT, Assertion: assertion}, GrantType: "client_credentials", Form: form{},
+		}, out)
+	}
+	w.good(ask())
+	w.Pass(time.Minute)
+	restore = true
+	out, err := ask()
+	if restore {
+		t.Fatal("nothing was restored")
+	}
+	if err == nil && w.active(out.Token) {
+		t.Errorf("it gave %v", payload(t, string(out.Token)))
+	}
+	w.Pass(time.Minute)
+	out, err = ask()
+	w.refused("an assertion of before the restore", out, err, oauth.InvalidClient)
+}

@@ -106,7 +106,7 @@ func (p *Pipeline) session(v *state.View, user *state.User, a *state.Authorizati
 		return nil
 	}
 	session, err := v.Session(a.GetTenant(), a.GetSession())
-	if p.cfg.absent(err) || err == nil && (session.GetUser() != a.GetUser() || session.GetCreatedAt() <= user.GetSessionsAfter() || session.GetExpiresAt() <= max(p.cfg.Now().Unix(), v.Clock()/1000)) {
+	if p.cfg.absent(err) || err == nil && (session.GetUser() != a.GetUser() || session.GetCreatedAt() <= user.GetSessionsAfter() || v.BroughtBack(session.GetCreatedAt()) || session.GetExpiresAt() <= max(p.cfg.Now().Unix(), v.Clock()/1000)) {
 		return errPerson
 	}
 	return err
