@@ -169,3 +169,53 @@ func TestAnAssertionGivesNothingTwiceDuringARestore(t *testing.T) {
 	out, err = ask()
 	w.refused("an assertion of before the restore", out, err, oauth.InvalidClient)
 }
+
+// TestASubjectThatIsNobodyHereHasNoRoles: what a user of the tenant needs a role for, an
+// issuer's own name does not get for want of a user to ask.
+func TestASubjectThatIsNobodyHereHasNoRoles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.client("app", func(*clients.Registration) {})
+	w.trust(func(i *state.TrustedIssuer) { i.MapToUser = false })
+	w.Must(t, &command.PutRole{Role: &state.Role{Tenant: "default", Name: "clerk"}})
+	w.Must(t, &command.PutScope{Scope: &state.Scope{Tenant: "default", Name: "write", Roles: []string{"clerk"}}})
+	out, err := w.bears(w.assertion("sub", "somebody"), "scope", "read write")
+	w.refused("a scope of a role", out, err, oauth.InvalidScope)
+	if c := w.good(w.bears(w.assertion("sub", "somebody"))); c["scope"] != "read" {
+		t.Errorf("it has %v", c["scope"])
+	}
+	out, err = w.ask("app", exchange, "subject_token", w.assertion("sub", "somebody"), "subject_token_type", plainJWT, "scope", "write")
+	w.refused("a scope of a role, by exchange", out, err, oauth.InvalidScope)
+}
+
+// TestUsersNeedARoleToAdminister: that a client may use the admin API for itself makes no
+// administrators of those who sign in at it.
+func TestUsersNeedARoleToAdminister(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.client("console", func(r *clients.Registration) { r.Scope = "openid read keyraft:admin" })
+	has := func() any {
+		t.Helper()
+		out := must(w.ask("console", "authorization_code", "code", w.code("console", "read keyraft:admin"), "redirect_uri", "https://app.example/cb"))(t)
+		return payload(t, string(out.Token))["scope"]
+	}
+	if scope := has(); scope != "read" {
+		t.Errorf("an ordinary user gets %v", scope)
+	}
+	made := w.Must(t, &command.PutScope{Scope: &state.Scope{Tenant: "default", Name: "keyraft:admin"}})
+	if scope := has(); scope != "read" {
+		t.Errorf("a registered scope without roles gives %v", scope)
+	}
+	w.Must(t, &command.PutRole{Role: &state.Role{Tenant: "default", Name: "admins"}})
+	w.Must(t, &command.PutScope{Scope: &state.Scope{Tenant: "default", Name: "keyraft:admin", Roles: []string{"admins"}}, Expect: made.Generation})
+	if scope := has(); scope != "read" {
+		t.Errorf("without the role: %v", scope)
+	}
+	w.user(func(u *state.User) { u.Roles = []string{"admins"} })
+	if scope := has(); scope != "read keyraft:admin" {
+		t.Errorf("with the role: %v", scope)
+	}
+	if c := w.good(w.ask("console", "client_credentials", "scope", "keyraft:admin")); c["scope"] != "keyraft:admin" {
+		t.Errorf("for itself: %v", c["scope"])
+	}
+}

@@ -18,7 +18,8 @@ import (
 // (their own, or a group's; compared exactly; a role that is not registered is
 // nobody's), what such a scope of the client includes, and whatever one of the
 // tenant's scope_patterns matches whole. A scope that is neither registered nor matched
-// goes as the client's registration says, unless the tenant refuses unknown ones.
+// goes as the client's registration says, unless the tenant refuses unknown ones. That of
+// the admin API alone needs a role always.
 //
 // More than that is invalid_scope, or dropped where the tenant's narrow_scopes says so,
 // but something must be left. When nothing was asked, what the user may not have is left
@@ -124,6 +125,9 @@ func (p *policy) ofUser(item string) (bool, error) {
 		return true, nil
 	}
 	scope, registered := p.v.Scope(p.tenant.GetId(), item)
+	if item == oauth.ScopeAdmin { // a client that may administer makes no administrator of each user
+		return len(scope.GetRoles()) > 0 && p.hasOne(scope.GetRoles()), nil
+	}
 	if registered && p.hasOne(scope.GetRoles()) {
 		return true, nil
 	}
