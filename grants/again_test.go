@@ -2,6 +2,7 @@ package grants_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -217,5 +218,28 @@ func TestUsersNeedARoleToAdminister(t *testing.T) {
 	}
 	if c := w.good(w.ask("console", "client_credentials", "scope", "keyraft:admin")); c["scope"] != "keyraft:admin" {
 		t.Errorf("for itself: %v", c["scope"])
+	}
+}
+
+// TestNoTokenIsTooLongToBeRevoked: what we give, we can read: a longer one would be
+// nobody's when somebody wants to take it back.
+func TestNoTokenIsTooLongToBeRevoked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var asked []string
+	w.client("app", func(r *clients.Registration) {
+		for i := range 16 {
+			r.Resources = append(r.Resources, fmt.Sprintf("https://%d.example/%s", i, strings.Repeat("x", 1900)))
+			asked = append(asked, "resource", r.Resources[i])
+		}
+	})
+	out, err := w.ask("app", "client_credentials", asked...)
+	if err != nil {
+		w.refused("a token that nobody reads", nil, err, oauth.InvalidRequest)
+	} else if c, _ := w.FSM.View().Client("default", "app"); !w.active(out.Token) {
+		t.Errorf("a token of %d bytes is not active, and revoking it says %v", len(out.Token), w.revoker.Revoke(t.Context(), w.FSM.View(), c, string(out.Token)))
+	}
+	if out, err := w.ask("app", "client_credentials", asked[:8]...); err != nil || !w.active(out.Token) {
+		t.Errorf("four of them: %v", err)
 	}
 }
