@@ -54,6 +54,19 @@ func (s step) sessionStands(a *state.Authorization, offline bool) (bool, error) 
 	return session != nil && session.GetUser() == a.GetUser() && !s.over(session.GetExpiresAt()), err
 }
 
+// keepClient keeps for the session of a grant that it signed in to the client. The row goes
+// with the session, so there is none for one that has ended.
+func (s step) keepClient(a *state.Authorization) error {
+	if a.GetSession() == "" {
+		return nil
+	}
+	session, err := s.Session(a.GetTenant(), a.GetSession())
+	if err != nil || session == nil {
+		return err
+	}
+	return s.PutSessionClient(a.GetTenant(), a.GetSession(), a.GetClientId())
+}
+
 // validAuthorization keeps what becomes part of keys within their bound.
 func validAuthorization(a *state.Authorization) bool {
 	return a.GetTenant() != "" && a.GetClientId() != "" && a.GetGrant() != "" &&
@@ -96,10 +109,8 @@ func (s step) redeem(c *command.Redeem) (command.Result, error) {
 			ExpiresAt: c.GetValueExpiresAt(), Proposal: s.key[:],
 		})
 	}
-	if a.GetSession() != "" {
-		if err := s.PutSessionClient(a.GetTenant(), a.GetSession(), a.GetClientId()); err != nil {
-			return command.Result{}, err
-		}
+	if err := s.keepClient(a); err != nil {
+		return command.Result{}, err
 	}
 	if a.GetSector() != "" {
 		if err := s.PutSector(a.GetTenant(), a.GetUser(), a.GetSector(), a.GetSubject()); err != nil {

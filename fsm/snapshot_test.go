@@ -38,7 +38,7 @@ func fill(n *node) {
 	n.must(attempt("u1", false))
 	app, _ := n.View().Client("default", "app")
 	n.must(&command.Redeem{
-		Authorization: &state.Authorization{Tenant: "default", ClientId: "app", User: "u1", Subject: "u1", Session: "s1", Sector: "app.example", Grant: "g1"},
+		Authorization: &state.Authorization{Tenant: "default", ClientId: "app", User: "u1", Subject: "u1", Session: "of-u1", Sector: "app.example", Grant: "g1"},
 		Family:        &state.RefreshFamily{Id: "g1", Hash: digest("r1"), ExpiresAt: seconds(600), Offline: true},
 		Decided:       &command.Decided{Client: app.GetGeneration(), Tenant: 1},
 	})

@@ -42,6 +42,7 @@ type testCluster struct {
 	opaque      map[string]map[string]any
 	members     wire.Members  // as every node tells them
 	former      []string      // names that the issuer had
+	others      []wire.Issuer // of other tenants
 	wake        chan struct{} // closed and renewed at each event
 }
 
@@ -221,7 +222,7 @@ func (n *testNode) serve(w http.ResponseWriter, r *http.Request) {
 	case "/gateway/v1/jwks":
 		n.jwks.Add(1)
 		n.c.mu.Lock()
-		k := wire.Keys{Cluster: n.c.id, Epoch: n.c.epoch, Head: n.headLocked(), Issuers: []wire.Issuer{{Tenant: "default", Issuer: issuer, FormerIssuers: n.c.former, JWKS: n.c.jwks()}}}
+		k := wire.Keys{Cluster: n.c.id, Epoch: n.c.epoch, Head: n.headLocked(), Issuers: append([]wire.Issuer{{Tenant: "default", Issuer: issuer, FormerIssuers: n.c.former, JWKS: n.c.jwks()}}, n.c.others...)}
 		n.c.mu.Unlock()
 		w.Header().Set("Content-Type", wire.TypeJSON)
 		_, _ = w.Write(k.AppendJSON(nil))

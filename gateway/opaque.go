@@ -117,6 +117,8 @@ func (g *Gateway) introspect(ctx context.Context, id digest, token string, now t
 	v := g.view.Load() // after the answer: what it did not know yet is in here or comes
 	if c.Issuer == "" {
 		c.Issuer = v.keys.resident(g.cfg.Tenant)
+	} else if x := v.keys.issuers[c.Issuer]; x == nil || !x.manager.Own || x.manager.Tenant != g.cfg.Tenant {
+		return nil, refuse(UnknownIssuer) // a node tells of every tenant's that this gateway may see
 	}
 	m := match.Manager{Tenant: g.cfg.Tenant, Name: match.Resident, Issuer: c.Issuer, Own: true}
 	e := g.newEntry(id, token, c, m)

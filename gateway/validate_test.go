@@ -15,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/keyraft/keyraft/gateway"
+	"github.com/keyraft/keyraft/gateway/wire"
 	"github.com/keyraft/keyraft/keymanagers/match"
 )
 
@@ -215,6 +216,25 @@ func TestOpaque(t *testing.T) {
 	}
 	n.stop()
 	want(t, g, "kr1_eeee", gateway.Unreachable)
+}
+
+// TestAnOpaqueTokenOfAnotherTenant: a gateway may see the tokens of every tenant, so a node
+// tells it of them all; it takes those of its own tenant alone, or somebody of another one
+// would pass for whoever has the same name here.
+func TestAnOpaqueTokenOfAnotherTenant(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "c1")
+	c.others = []wire.Issuer{{Tenant: "acme", Issuer: issuer + "/t/acme", JWKS: c.jwks()}}
+	g, _ := run(t, c.config(c.start()))
+	synced(t, g, c)
+	for token, iss := range map[string]string{"kr1_acme": issuer + "/t/acme", "kr1_gone": issuer + "/t/gone"} {
+		c.mu.Lock()
+		c.opaque[token] = map[string]any{
+			"active": true, "client_id": "orders", "sub": "alice", "jti": token, "scope": "read", "exp": time.Now().Unix() + 600, "ev": "1.0", "iss": iss,
+		}
+		c.mu.Unlock()
+		want(t, g, token, gateway.UnknownIssuer)
+	}
 }
 
 // TestManyAtOnce: callers beside the sync loop; once a head is known, a token

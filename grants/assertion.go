@@ -188,9 +188,13 @@ func (x *assertion) id() string {
 }
 
 // scope is what the issuer's word gives of what was asked: what client and user may
-// have, and no more than the issuer may give.
+// have, and no more than the issuer may give. Who is no user here has no role.
 func (x *assertion) scope(in *Input) (string, error) {
-	scope, err := Narrow(in.View, in.Tenant, in.Client, x.user, in.Scope)
+	user := x.user
+	if user == nil {
+		user = &state.User{Tenant: in.Tenant.GetId()}
+	}
+	scope, err := Narrow(in.View, in.Tenant, in.Client, user, in.Scope)
 	if err != nil {
 		return "", err
 	}

@@ -18,7 +18,8 @@ import (
 // (their own, or a group's; compared exactly; a role that is not registered is
 // nobody's), what such a scope of the client includes, and whatever one of the
 // tenant's scope_patterns matches whole. A scope that is neither registered nor matched
-// goes as the client's registration says, unless the tenant refuses unknown ones.
+// goes as the client's registration says, unless the tenant refuses unknown ones. That of
+// the admin API alone needs a role always.
 //
 // More than that is invalid_scope, or dropped where the tenant's narrow_scopes says so,
 // but something must be left. When nothing was asked, what the user may not have is left
@@ -124,6 +125,12 @@ func (p *policy) ofUser(item string) (bool, error) {
 		return true, nil
 	}
 	scope, registered := p.v.Scope(p.tenant.GetId(), item)
+	if item == oauth.ScopeAdmin { // a client that may administer makes no administrator of each user
+		if roles := scope.GetRoles(); len(roles) > 0 {
+			return p.hasOne(roles), nil
+		}
+		return p.hasOne([]string{roleAdmin}), nil
+	}
 	if registered && p.hasOne(scope.GetRoles()) {
 		return true, nil
 	}
@@ -150,6 +157,10 @@ func standard(scope string) bool {
 	}
 	return false
 }
+
+// roleAdmin is whose users may administer their tenant while the scope for it names no
+// other role.
+const roleAdmin = "admin"
 
 // hasOne reports whether the user has one of these roles, or none is needed.
 func (p *policy) hasOne(roles []string) bool {

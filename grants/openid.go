@@ -53,7 +53,7 @@ func (p *Pipeline) idToken(ctx context.Context, v *state.View, tenant *state.Ten
 	c := &tokens.IDClaims{
 		Tenant: tenant.GetId(), Subject: d.Subject, ClientID: client.GetId(), IssuedAt: now, Expires: now + min(life, tokens.MaxLifetime),
 		AuthTime: a.GetAuthTime(), Nonce: d.Nonce, ACR: a.GetAcr(), AMR: a.GetAmr(), SessionID: a.GetSession(),
-		AccessToken: string(out.Token), Code: d.Code, State: d.State, Alg: client.GetIdTokenAlg(),
+		AccessToken: string(out.Token), Code: d.Code, State: d.State, Grant: d.Grant, Alg: client.GetIdTokenAlg(),
 	}
 	for _, claim := range extra {
 		c.Extra = append(c.Extra, tokens.Member(claim))
@@ -111,7 +111,7 @@ func (p *Pipeline) asked(v *state.View, tenant *state.Tenant, client *state.Clie
 	}
 	var consented []string
 	if !client.GetSkipConsent() {
-		consent, err := v.Consent(tenant.GetId(), a.GetUser(), client.GetId())
+		consent, err := v.Consented(tenant.GetId(), a.GetUser(), client.GetId())
 		if err != nil && !p.cfg.absent(err) {
 			return nil, err
 		}

@@ -107,7 +107,7 @@ func (p *Pipeline) session(v *state.View, user *state.User, a *state.Authorizati
 		return nil
 	}
 	session, err := v.Session(a.GetTenant(), a.GetSession())
-	if p.cfg.absent(err) || err == nil && (session.GetUser() != a.GetUser() || session.GetCreatedAt() <= user.GetSessionsAfter() || session.GetExpiresAt() <= max(p.cfg.Now().Unix(), v.Clock()/1000)) {
+	if p.cfg.absent(err) || err == nil && (session.GetUser() != a.GetUser() || session.GetCreatedAt() <= user.GetSessionsAfter() || v.BroughtBack(session.GetCreatedAt()) || session.GetExpiresAt() <= max(p.cfg.Now().Unix(), v.Clock()/1000)) {
 		return errPerson
 	}
 	return err
@@ -120,7 +120,7 @@ func (p *Pipeline) consent(v *state.View, client *state.Client, d *Decision, see
 	if client.GetSkipConsent() || scope == "" && !d.Begun { // who was shown no page has not seen the client either
 		return nil
 	}
-	consent, err := v.Consent(a.GetTenant(), a.GetUser(), client.GetId())
+	consent, err := v.Consented(a.GetTenant(), a.GetUser(), client.GetId())
 	if p.cfg.absent(err) {
 		return oauth.InvalidGrant.With("the user has not consented to this client, or no longer; take them through the login page")
 	}

@@ -84,7 +84,7 @@ func (p *Pipeline) family(v *state.View, tenant *state.Tenant, client *state.Cli
 	out.Refresh = token
 	now := p.now(v)
 	f := &state.RefreshFamily{
-		Id: d.Grant, Hash: hash[:], Offline: d.Offline, Idle: refreshIdle(tenant, client),
+		Id: d.Grant, Hash: hash[:], Head: v.Head(), Offline: d.Offline, Idle: refreshIdle(tenant, client),
 		EndsAt: now + refreshLife(tenant, client), Fixed: !rotates(tenant, client, x.in.Binding),
 	}
 	f.ExpiresAt = f.EndsAt

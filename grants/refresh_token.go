@@ -10,6 +10,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/oauth"
 	"github.com/keyraft/keyraft/tokens"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 // refreshToken serves grant_type=refresh_token (RFC 6749 §6). Each use gives the next
@@ -64,7 +65,11 @@ func (g refreshToken) Authorize(_ context.Context, in *Input, out *Decision) err
 		return errRefresh
 	}
 	a := f.GetAuthorization()
-	if a.GetClientId() != in.Client.GetId() || a.GetJkt() != "" && a.GetJkt() != in.Binding.JKT || a.GetX5T() != "" && a.GetX5T() != in.Binding.X5T {
+	// Another client of the same id is another client (TOK-20).
+	if a.GetClientId() != in.Client.GetId() || in.Client.GetCreatedAt() > f.GetCreatedAt() || a.GetJkt() != "" && a.GetJkt() != in.Binding.JKT || a.GetX5T() != "" && a.GetX5T() != in.Binding.X5T {
+		return errRefresh
+	}
+	if takenBack(in, f) {
 		return errRefresh
 	}
 	hash, err := g.tokens.Hash(in.View, f, token)
@@ -85,6 +90,17 @@ func (g refreshToken) Authorize(_ context.Context, in *Input, out *Decision) err
 	out.Subject, out.Grant, out.Root, out.Offline = a.GetSubject(), f.GetId(), a.GetRoot(), f.GetOffline()
 	out.Rotated = &rotation{f, token, hash}
 	return nil
+}
+
+// takenBack tells whether a family is over though its row is there: by a revocation of its
+// client, subject, application or root, which covers a family as it does the access tokens
+// that were decided on the same view.
+func takenBack(in *Input, f *state.RefreshFamily) bool {
+	a := f.GetAuthorization()
+	return tokens.TakenBack(in.View, in.Tenant.GetId(), &verify.Claims{
+		Grant: f.GetId(), Root: a.GetRoot(), ClientID: a.GetClientId(), Subject: a.GetSubject(), Application: in.Client.GetApplication(),
+		Head: f.GetHead(), IssuedAt: f.GetCreatedAt() / 1000,
+	})
 }
 
 // rotate makes the next token of the family, or finds the successor that was made a

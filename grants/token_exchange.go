@@ -87,9 +87,9 @@ func (g tokenExchange) Authorize(ctx context.Context, in *Input, out *Decision) 
 	if actor != nil {
 		out.Until = min(out.Until, actor.expires)
 	}
-	if s.ours != nil && !s.login {
+	if s.ours != nil {
 		out.Grant, out.Root = s.ours.Grant, s.ours.Root
-		if out.Root == "" {
+		if out.Root == "" { // of an ID token, which has no id: none
 			out.Root = s.ours.JTI
 		}
 		if out.RootClient = s.ours.RootClient; out.RootClient == "" && s.ours.ClientID != in.Client.GetId() {

@@ -463,7 +463,7 @@ func TestExchangeOfAnIDTokenOfASession(t *testing.T) {
 	}
 	w.Must(t, &command.EndSession{Tenant: "default", Id: "s1"})
 	out, err := ask()
-	w.refused("TOK-30 an ID token of a session that has ended", out, err, oauth.InvalidGrant)
+	w.refused("TOK-30 an ID token of a session that has ended", out, err, oauth.InvalidRequest)
 }
 
 // TestExchangeOfAForeignToken: as often as it is good, for no more than its issuer gives.

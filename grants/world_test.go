@@ -71,10 +71,14 @@ type world struct {
 
 func absent(err error) bool { return errors.Is(err, storage.ErrNotFound) }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldBefore(t, func(command.Command) {}) }
+
+// newWorldBefore is newWorld of which before is told of each proposal first.
+func newWorldBefore(t testing.TB, before func(command.Command)) *world {
 	t.Helper()
 	w := &world{t: t, secrets: map[string]string{}, idp: newIDP(t, "https://idp.example")}
 	w.Node = testnode.New(t, testnode.Options{Before: func(c command.Command) error {
+		before(c)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.writes = append(w.writes, c)

@@ -31,6 +31,10 @@ func (c *Consents) Remember(ctx context.Context, allowed *state.Consent) error {
 		if err != nil && !c.Absent(err) {
 			return err
 		}
+		expect := old.GetGeneration()
+		if old, err = v.Consented(allowed.GetTenant(), allowed.GetUser(), allowed.GetClientId()); err != nil && !c.Absent(err) {
+			return err
+		}
 		next := &state.Consent{
 			Tenant: allowed.GetTenant(), User: allowed.GetUser(), ClientId: allowed.GetClientId(), Scopes: union(old.GetScopes(), allowed.GetScopes()),
 			Resources: union(old.GetResources(), allowed.GetResources()), Claims: union(old.GetClaims(), allowed.GetClaims()),
@@ -41,7 +45,7 @@ func (c *Consents) Remember(ctx context.Context, allowed *state.Consent) error {
 		if !next.Fits() { // what was allowed long ago is asked again when it is wanted again
 			next.Scopes, next.Resources, next.Claims = allowed.GetScopes(), allowed.GetResources(), allowed.GetClaims()
 		}
-		result, err := c.Propose(ctx, &command.PutConsent{Consent: next, Expect: old.GetGeneration()})
+		result, err := c.Propose(ctx, &command.PutConsent{Consent: next, Expect: expect})
 		if err == nil {
 			err = result.Err()
 		}

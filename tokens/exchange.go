@@ -44,11 +44,9 @@ func (i *Introspector) IDToken(v *state.View, tenant, token string) (*Shows, boo
 	if !ok || client.GetDisabled() {
 		return nil, false, nil
 	}
-	// It tells no head, so of what can be revoked its key alone is looked at here; what
-	// has become of its user and session is the gate's.
-	if _, hit := v.Revoked(tenant, "", verify.KindKey, c.KeyID, 0, c.IssuedAt); hit {
+	// What has become of its user and session is the gate's.
+	if c.ClientID, c.Application = client.GetId(), client.GetApplication(); TakenBack(v, tenant, c) {
 		return nil, false, nil
 	}
-	c.ClientID = client.GetId()
 	return &Shows{Tenant: tenant, Claims: *c, Login: loginOf(c.Raw), SessionID: sid}, true, nil
 }

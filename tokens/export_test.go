@@ -2,9 +2,6 @@ package tokens
 
 import "github.com/keyraft/keyraft/fsm/state"
 
-// CoveredBy is revoked, for tests that have a state.
-var CoveredBy = revoked
-
 // LongestLives is longestLives.
 type LongestLives struct{ longestLives }
 

@@ -37,7 +37,11 @@ type IDClaims struct {
 	AccessToken, Code         string // of which the hashes are told (§3.1.3.6, §3.3.2.11)
 	State                     string // as them, in an authorization answer (FAPI 1.0 Part 2 §5.2.2.1)
 	Alg                       string // "" is DefaultIDTokenAlg
-	Extra                     []Member
+	// Grant is that of the access token beside it: gid. With it stands ev, the view on which
+	// it was decided, so that what takes the one back reaches the other where it is
+	// exchanged.
+	Grant string
+	Extra []Member
 }
 
 // AppendIDToken appends a signed ID token to dst.
@@ -67,6 +71,10 @@ func (m *Minter) AppendIDToken(ctx context.Context, dst []byte, v *state.View, c
 		}
 	}
 	b = appendList(b, "amr", c.AMR)
+	b = append(appendEvent(append(b, `,"ev":"`...), v.Epoch(), v.Head()), '"')
+	if c.Grant != "" {
+		b = appendString(append(b, `,"gid":`...), c.Grant)
+	}
 	b = append(appendMembers(b, c.Extra), '}')
 	return m.appendSigned(ctx, dst, set, alg, idTokenType, b)
 }

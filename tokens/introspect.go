@@ -318,12 +318,12 @@ func (i *Introspector) alive(v *state.View, h *held) bool {
 	if !ok || client.GetDisabled() {
 		return false
 	}
-	return !revoked(v, h.tenant, &h.claims)
+	return !TakenBack(v, h.tenant, &h.claims)
 }
 
-// revoked looks each target of a token of ours up. A key's revocation covers all
+// TakenBack looks each target of a token of ours up. A key's revocation covers all
 // that it signed, whatever the head: whoever has the key writes any head.
-func revoked(v *state.View, tenant string, c *verify.Claims) bool {
+func TakenBack(v *state.View, tenant string, c *verify.Claims) bool {
 	hit := false
 	verify.Targets(c, func(kind, target string) bool {
 		head := c.Head

@@ -190,7 +190,7 @@ func TestRevokedKeyIgnoresHeads(t *testing.T) {
 		t.Fatal("the key's revocation is not in the state")
 	}
 	late := verify.Claims{KeyID: kid, Head: math.MaxUint64, IssuedAt: k.now().Unix()}
-	if !tokens.CoveredBy(k.view(), "default", &late) {
+	if !tokens.TakenBack(k.view(), "default", &late) {
 		t.Error("a head that was made up escapes the key's revocation")
 	}
 	token, err := k.minter.AppendJWT(context.Background(), nil, before, k.claims("orders"))

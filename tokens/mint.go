@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"github.com/keyraft/keyraft/fsm/state"
+	"github.com/keyraft/keyraft/internal/oauth"
+	"github.com/keyraft/keyraft/tokens/verify"
 )
 
 // Claims are what a grant decided of one access token.
@@ -89,8 +91,14 @@ func (m *Minter) AppendJWT(ctx context.Context, dst []byte, v *state.View, c *Cl
 	end := len(dst)
 	dst = append(dst, '.')
 	// The signature covers what stands before the dot; its text goes behind it.
-	return key.appendBehind(ctx, m.keys.lane, dst, start, end)
+	dst, err = key.appendBehind(ctx, m.keys.lane, dst, start, end)
+	if err == nil && len(dst)-start > verify.MaxSize { // nobody would read it, nor take it back
+		return dst[:start], errTooLong
+	}
+	return dst, err
 }
+
+var errTooLong = oauth.InvalidRequest.Withf("the access token would be longer than %d bytes, and nobody takes such a one; ask for fewer resources, authorization_details or claims", verify.MaxSize)
 
 func (m *Minter) appendUnsigned(dst []byte, issuer string, v *state.View, key *signer, c *Claims) []byte {
 	buf := m.pool.Get().(*[]byte)

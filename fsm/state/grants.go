@@ -70,6 +70,16 @@ func (x *Consent) Fits() bool {
 	return size <= maxConsentText
 }
 
+// Consented is Consent as it counts now: what was allowed to another client of that id,
+// which was deleted since, is not there.
+func (v *View) Consented(tenant, user, client string) (*Consent, error) {
+	c, err := v.Consent(tenant, user, client)
+	if now, ok := v.Client(tenant, client); err == nil && ok && now.GetCreatedAt() > c.GetGrantedAt() {
+		return nil, storage.ErrNotFound
+	}
+	return c, err
+}
+
 // Consumed returns the row of a one-time value that was used.
 func (v *View) Consumed(tenant, kind, id string) (*Consumed, error) {
 	return rowAt(v, &Consumed{}, tableConsumed, tenant, kind, id)

@@ -256,6 +256,7 @@ type RefreshFamily struct {
 	Fixed         bool                   `protobuf:"varint,12,opt,name=fixed,proto3" json:"fixed,omitempty"`                            // the token stays the same (no rotation)
 	Generation    uint64                 `protobuf:"varint,13,opt,name=generation,proto3" json:"generation,omitempty"`
 	Idle          int64                  `protobuf:"varint,14,opt,name=idle,proto3" json:"idle,omitempty"` // seconds that each use gives
+	Head          uint64                 `protobuf:"varint,15,opt,name=head,proto3" json:"head,omitempty"` // of the view on which the grant was decided: a revocation with a later seq covers it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -384,6 +385,13 @@ func (x *RefreshFamily) GetGeneration() uint64 {
 func (x *RefreshFamily) GetIdle() int64 {
 	if x != nil {
 		return x.Idle
+	}
+	return 0
+}
+
+func (x *RefreshFamily) GetHead() uint64 {
+	if x != nil {
+		return x.Head
 	}
 	return 0
 }
@@ -1655,7 +1663,7 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"attributes\x18\x15 \x03(\v2\x1b.keyraft.state.v1.AttributeR\n" +
 	"attributes\x12\x1d\n" +
 	"\n" +
-	"at_browser\x18\x16 \x01(\bR\tatBrowser\"\xa8\x03\n" +
+	"at_browser\x18\x16 \x01(\bR\tatBrowser\"\xbc\x03\n" +
 	"\rRefreshFamily\x12E\n" +
 	"\rauthorization\x18\x01 \x01(\v2\x1f.keyraft.state.v1.AuthorizationR\rauthorization\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
@@ -1676,7 +1684,8 @@ const file_fsm_state_grants_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\r \x01(\x04R\n" +
 	"generation\x12\x12\n" +
-	"\x04idle\x18\x0e \x01(\x03R\x04idle\"\xf1\x04\n" +
+	"\x04idle\x18\x0e \x01(\x03R\x04idle\x12\x12\n" +
+	"\x04head\x18\x0f \x01(\x04R\x04head\"\xf1\x04\n" +
 	"\rDeviceRequest\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12\x1b\n" +

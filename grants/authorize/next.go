@@ -168,7 +168,7 @@ func (e *Engine) consent(v *state.View, client *state.Client, r *state.Authoriza
 // Consented notes in a request that its user has just been asked, and has allowed it. It
 // counts while that consent stands: one that was taken back is asked for anew.
 func (e *Engine) Consented(v *state.View, r *state.AuthorizationRequest, user *state.User) error {
-	c, err := v.Consent(r.GetTenant(), user.GetId(), r.GetClientId())
+	c, err := v.Consented(r.GetTenant(), user.GetId(), r.GetClientId())
 	if err != nil && !e.cfg.Absent(err) {
 		return err
 	}
@@ -178,7 +178,7 @@ func (e *Engine) Consented(v *state.View, r *state.AuthorizationRequest, user *s
 
 // remembered tells whether the user must be asked, by what they have allowed before.
 func (e *Engine) remembered(v *state.View, r *state.AuthorizationRequest, who Present) (bool, error) {
-	c, err := v.Consent(r.GetTenant(), who.User.GetId(), r.GetClientId())
+	c, err := v.Consented(r.GetTenant(), who.User.GetId(), r.GetClientId())
 	if e.cfg.Absent(err) {
 		return true, nil
 	}

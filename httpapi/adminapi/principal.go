@@ -14,7 +14,7 @@ import (
 )
 
 // AdminScope is the scope of access tokens that may use the admin API of their tenant.
-const AdminScope = "keyraft:admin"
+const AdminScope = oauth.ScopeAdmin
 
 // principal is who calls.
 type principal struct {

@@ -9,6 +9,9 @@ import (
 // attack, and every later step costs by the item.
 const maxScopes = 256
 
+// ScopeAdmin is the scope of access tokens that may use the admin API of their tenant.
+const ScopeAdmin = "keyraft:admin"
+
 // ValidScope says whether s is one scope-token: 1*( %x21 / %x23-5B / %x5D-7E ),
 // printable ASCII without space, double quote and backslash (RFC 6749 §3.3).
 func ValidScope(s string) bool {
