@@ -193,7 +193,7 @@ func TestWEB06APageOfALinkIsOfOneBrowser(t *testing.T) {
 			t.Errorf("%s: %q, %v", tt.name, got, err)
 		}
 	}
-	var v *state.View = w.view()
+	v := w.view()
 	if other, err := r.Seal(v, "session cookie", []byte(`{"t":"default","k":"x","b":"`+here+`"}`)); err != nil {
 		t.Error(err)
 	} else if got, err := r.Carried(v, tenant, other, here); got != "" || err != nil {
