@@ -248,7 +248,7 @@ func TestAUT28WhatARequestSaysOfItsPlaceCountsForNothing(t *testing.T) {
 		return text
 	}
 	paths := []string{
-		"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", "/oauth2/jwks", authorizePath(), authorizePath("scope", "admin"), authorizePath("client_id", "nobody"),
+		"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server", authorizePath(), authorizePath("scope", "admin"), authorizePath("client_id", "nobody"),
 		"/device", "/oauth2/logout", "/account",
 	}
 	for _, path := range paths {
