@@ -47,6 +47,31 @@ func gone(t *testing.T, err error) bool {
 	return err != nil
 }
 
+// TestAnEndedSessionLeavesNoRow: who is told of a session's end is kept with the session, so
+// a grant of offline access that comes after it adds nobody.
+func TestAnEndedSessionLeavesNoRow(t *testing.T) {
+	t.Parallel()
+	n, generation := peopled(t)
+	n.must(&command.PutSession{Session: session("s1", "a"), UserGeneration: generation})
+	n.refreshable("g1", "s1", true)
+	clients := func() []string {
+		t.Helper()
+		list, err := n.View().ClientsOfSession("default", "s1", "", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if got := clients(); len(got) != 1 {
+		t.Fatalf("the session knows %v", got)
+	}
+	n.must(&command.EndSession{Tenant: "default", Id: "s1"})
+	n.refreshable("g2", "s1", true)
+	if left := clients(); len(left) != 0 {
+		t.Errorf("%v stay for a session that is gone", left)
+	}
+}
+
 // TestASessionIsOfAUserWhoIsAsTheyWere when they proved who they are (WEB-05).
 func TestASessionIsOfAUserWhoIsAsTheyWere(t *testing.T) {
 	t.Parallel()

@@ -248,22 +248,3 @@ func TestNoTokenIsTooLongToBeRevoked(t *testing.T) {
 		t.Errorf("four of them: %v", err)
 	}
 }
-
-// TestAnEndedSessionLeavesNoRow: a code for offline access is good after its session has
-// ended, but nobody is told of that session's end any more.
-func TestAnEndedSessionLeavesNoRow(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.client("app", func(*clients.Registration) {})
-	a := w.allows("app", "read offline_access")
-	v := w.FSM.View()
-	app, _ := v.Client("default", "app")
-	code := must(grants.SealCode(w.boxes, v, &state.AuthorizationCode{
-		Id: a.GetGrant(), ExpiresAt: w.Now().Unix() + 60, ClientCreatedAt: app.GetCreatedAt(), Epoch: v.Epoch(), Offline: true, Authorization: a,
-	}))(t)
-	w.Must(t, &command.EndSession{Tenant: "default", Id: a.GetSession()})
-	w.good(w.ask("app", "authorization_code", "code", code))
-	if left := must(w.FSM.View().ClientsOfSession("default", a.GetSession(), "", 10))(t); len(left) != 0 {
-		t.Errorf("%v stay for a session that is gone", left)
-	}
-}
