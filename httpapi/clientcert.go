@@ -13,10 +13,9 @@ import (
 // ClientCerts says where the certificate of a client comes from: from the connection,
 // or from a proxy that has ended TLS. Immutable.
 type ClientCerts struct {
-	// Trusted are the networks of proxies. From all others Header is not read.
-	Trusted []netip.Prefix
-	// Header names the certificate of the proxy's client, as RFC 9440 §2.2 writes it or
-	// as percent-encoded PEM; its chain comes in Header with "-Chain" added. "": none.
+	// Header names the certificate of the client of one of Config.Proxies, as RFC 9440 §2.2
+	// writes it or as percent-encoded PEM; its chain comes in Header with "-Chain" added.
+	// From all others it is not read. "": none.
 	Header string
 }
 
@@ -31,7 +30,7 @@ func ClientCertificate(c *fasthttp.RequestCtx) (cert *x509.Certificate, chain []
 	if r == nil || r.certs == nil {
 		return nil, nil
 	}
-	if r.certs.Header != "" && r.certs.trusts(c) {
+	if r.certs.Header != "" && r.byProxy(c) {
 		return r.certs.fromHeader(c) // the connection's certificate is the proxy's own
 	}
 	state := c.TLSConnectionState()
@@ -41,18 +40,10 @@ func ClientCertificate(c *fasthttp.RequestCtx) (cert *x509.Certificate, chain []
 	return state.PeerCertificates[0], state.PeerCertificates[1:min(len(state.PeerCertificates), maxChain)]
 }
 
-func (p *ClientCerts) trusts(c *fasthttp.RequestCtx) bool {
+// byProxy tells whether the peer is a trusted proxy.
+func (r *request) byProxy(c *fasthttp.RequestCtx) bool {
 	peer, ok := netip.AddrFromSlice(c.RemoteIP())
-	if !ok {
-		return false
-	}
-	peer = peer.Unmap()
-	for _, network := range p.Trusted {
-		if network.Contains(peer) {
-			return true
-		}
-	}
-	return false
+	return ok && r.proxies.hold(peer.Unmap())
 }
 
 func (p *ClientCerts) fromHeader(c *fasthttp.RequestCtx) (*x509.Certificate, []*x509.Certificate) {

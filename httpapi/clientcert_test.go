@@ -63,32 +63,33 @@ func TestWhoMayNameAClientsCertificate(t *testing.T) {
 	pair, _ := selfSigned(t)
 	named := ":" + base64.StdEncoding.EncodeToString(pair.Certificate[0]) + ":"
 	text := url.PathEscape(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})))
-	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	others := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	loopback := httpapi.Proxies{netip.MustParsePrefix("127.0.0.0/8")}
+	others := httpapi.Proxies{netip.MustParsePrefix("192.0.2.0/24")}
 	client := &http.Client{Timeout: 5 * time.Second}
 	defer client.CloseIdleConnections()
 	for _, tt := range []struct {
 		name    string
+		proxies httpapi.Proxies
 		certs   *httpapi.ClientCerts
 		headers []string
 		want    string
 	}{
-		{"a trusted proxy", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", named}, "1"},
-		{"another case", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"CLIENT-CERT", named}, "1"},
-		{"its chain", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", named, "Client-Cert-Chain", named + ", " + named}, "1++"},
-		{"percent-encoded PEM", &httpapi.ClientCerts{Trusted: loopback, Header: "Ssl-Client-Cert"}, []string{"Ssl-Client-Cert", text}, "1"},
-		{"no proxies", nil, []string{"Client-Cert", named}, "none"},
-		{"TLS only", &httpapi.ClientCerts{}, []string{"Client-Cert", named}, "none"},
-		{"from elsewhere", &httpapi.ClientCerts{Trusted: others, Header: "Client-Cert"}, []string{"Client-Cert", named}, "none"},
-		{"from elsewhere by a forged hop", &httpapi.ClientCerts{Trusted: others, Header: "Client-Cert"}, []string{"Client-Cert", named, "X-Forwarded-For", "192.0.2.1", "Forwarded", "for=192.0.2.1"}, "none"},
-		{"other headers", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"X-Client-Cert", named, "X-Forwarded-Client-Cert", named}, "none"},
-		{"an underscore", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client_Cert", named}, "400 Bad Request"},
-		{"twice", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", named, "Client-Cert", named}, "none"},
-		{"two in one", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", named + ", " + named}, "none"},
-		{"no certificate", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", ":AAAA:"}, "none"},
-		{"a broken chain", &httpapi.ClientCerts{Trusted: loopback, Header: "Client-Cert"}, []string{"Client-Cert", named, "Client-Cert-Chain", ":AAAA:"}, "none"},
+		{"a trusted proxy", loopback, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"Client-Cert", named}, "1"},
+		{"another case", loopback, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"CLIENT-CERT", named}, "1"},
+		{"its chain", loopback, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"Client-Cert", named, "Client-Cert-Chain", named + ", " + named}, "1++"},
+		{"percent-encoded PEM", loopback, &httpapi.ClientCerts{Header: "Ssl-Client-Cert"}, []string{"Ssl-Client-Cert", text}, "1"},
+		{"no proxies", nil, nil, []string{"Client-Cert", named}, "none"},
+		{"TLS only", nil, &httpapi.ClientCerts{}, []string{"Client-Cert", named}, "none"},
+		{"from elsewhere", others, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"Client-Cert", named}, "none"},
+		{"from elsewhere by a forged hop", others, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"Client-Cert", named, "X-Forwarded-For", "192.0.2.1", "Forwarded", "for=192.0.2.1"}, "none"},
+		{"other headers", loopback, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"X-Client-Cert", named, "X-Forwarded-Client-Cert", named}, "none"},
+		{"an underscore", loopback, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"Client_Cert", named}, "400 Bad Request"},
+		{"twice", loopback, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"Client-Cert", named, "Client-Cert", named}, "none"},
+		{"two in one", loopback, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"Client-Cert", named + ", " + named}, "none"},
+		{"no certificate", loopback, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"Client-Cert", ":AAAA:"}, "none"},
+		{"a broken chain", loopback, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"Client-Cert", named, "Client-Cert-Chain", ":AAAA:"}, "none"},
 	} {
-		s := start(t, httpapi.Config{Routes: showsCert(), ClientCerts: tt.certs})
+		s := start(t, httpapi.Config{Routes: showsCert(), Proxies: tt.proxies, ClientCerts: tt.certs})
 		if got := askCert(t, client, "http://"+s.addr, tt.headers...); got != tt.want {
 			t.Errorf("POP-11: %s: %s, want %s", tt.name, got, tt.want)
 		}
@@ -100,17 +101,18 @@ func TestTheConnectionsCertificate(t *testing.T) {
 	t.Parallel()
 	pair, pool := selfSigned(t)
 	for _, tt := range []struct {
-		name  string
-		certs *httpapi.ClientCerts
-		shows []tls.Certificate
-		want  string
+		name    string
+		proxies httpapi.Proxies
+		certs   *httpapi.ClientCerts
+		shows   []tls.Certificate
+		want    string
 	}{
-		{"shown", &httpapi.ClientCerts{}, []tls.Certificate{pair}, "1"},
-		{"not shown", &httpapi.ClientCerts{}, nil, "none"},
-		{"not looked at", nil, []tls.Certificate{pair}, "none"},
-		{"the proxy's own", &httpapi.ClientCerts{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Header: "Client-Cert"}, []tls.Certificate{pair}, "none"},
+		{"shown", nil, &httpapi.ClientCerts{}, []tls.Certificate{pair}, "1"},
+		{"not shown", nil, &httpapi.ClientCerts{}, nil, "none"},
+		{"not looked at", nil, nil, []tls.Certificate{pair}, "none"},
+		{"the proxy's own", httpapi.Proxies{netip.MustParsePrefix("127.0.0.0/8")}, &httpapi.ClientCerts{Header: "Client-Cert"}, []tls.Certificate{pair}, "none"},
 	} {
-		s := start(t, httpapi.Config{Routes: showsCert(), ClientCerts: tt.certs, TLS: &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}})
+		s := start(t, httpapi.Config{Routes: showsCert(), Proxies: tt.proxies, ClientCerts: tt.certs, TLS: &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}})
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: tt.shows, MinVersion: tls.VersionTLS12}}
 		if got := askCert(t, &http.Client{Timeout: 5 * time.Second, Transport: transport}, "https://"+s.addr); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)

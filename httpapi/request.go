@@ -18,6 +18,7 @@ import (
 // unless someone took a channel from its context and so may still hold it.
 type request struct {
 	certs    *ClientCerts
+	proxies  Proxies
 	facts    facts
 	match    match
 	query    []byte

@@ -24,7 +24,7 @@ const (
 // handle serves one request. Zero allocations of its own on the way to Serve.
 func (s *Server) handle(c *fasthttp.RequestCtx) {
 	r := s.pool.Get().(*request)
-	r.certs = s.cfg.ClientCerts
+	r.certs, r.proxies = s.cfg.ClientCerts, s.cfg.Proxies
 	c.SetUserValue(requestKey{}, r)
 	defer s.finish(c, r)
 	s.serve(c, r)
@@ -334,7 +334,7 @@ func (s *Server) observe(c *fasthttp.RequestCtx, r *request, status int, panicke
 		if r.match.tenant != nil {
 			tenant = string(r.match.tenant)
 		}
-		s.cfg.Access(Access{Observation: o, RequestID: string(r.id[:r.idLen]), Tenant: tenant, Remote: c.RemoteAddr().String()})
+		s.cfg.Access(Access{Observation: o, RequestID: string(r.id[:r.idLen]), Tenant: tenant, Remote: Remote(c)})
 	}
 }
 

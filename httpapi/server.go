@@ -75,6 +75,8 @@ type Config struct {
 	Limits    Limits
 	// TLS, when set, is served; TLS 1.2 is the least, without HTTP/2.
 	TLS *tls.Config
+	// Proxies are believed about who their clients are.
+	Proxies Proxies
 	// ClientCerts says where certificates of clients come from; nil: there are none.
 	ClientCerts *ClientCerts
 	// Logger gets internal errors and panics with their request id; nil discards.
@@ -105,7 +107,7 @@ type Access struct {
 	Observation
 	RequestID string
 	Tenant    string
-	Remote    string // the peer's address
+	Remote    string // the address of who asked, see Remote
 }
 
 // Server is the front of a node. Safe for concurrent use.

@@ -67,17 +67,22 @@ func (c *clientCAs) read() error {
 }
 
 // clientCerts says where certificates of clients come from; nil: there are none.
-func clientCerts(cfg *config.Config) (*httpapi.ClientCerts, error) {
+func clientCerts(cfg *config.Config) *httpapi.ClientCerts {
 	if !cfg.TLS.AsksClients() && cfg.Proxy.ClientCertHeader == "" {
-		return nil, nil
+		return nil
 	}
-	certs := &httpapi.ClientCerts{Header: cfg.Proxy.ClientCertHeader}
+	return &httpapi.ClientCerts{Header: cfg.Proxy.ClientCertHeader}
+}
+
+// proxies are those that are believed about their clients.
+func proxies(cfg *config.Config) (httpapi.Proxies, error) {
+	var out httpapi.Proxies
 	for _, text := range cfg.Proxy.Trusted {
 		network, err := netip.ParsePrefix(text)
 		if err != nil {
 			return nil, config.NewError("proxy.trusted", err.Error(), "write it as 10.0.0.5/32 or fd00::/8")
 		}
-		certs.Trusted = append(certs.Trusted, network)
+		out = append(out, network)
 	}
-	return certs, nil
+	return out, nil
 }

@@ -135,7 +135,8 @@ func (s *server) rooms() (*rooms, error) {
 	boxes := tokens.NewBoxes(r.shared, tokens.KeyCode)
 	hashes.Seal, hashes.Open = boxes.Seal, boxes.Open
 	authorities, err1 := newClientCAs(s.cfg.TLS.ClientCAFile, s.log)
-	certs, err2 := clientCerts(&s.cfg)
+	trusted, err2 := proxies(&s.cfg)
+	certs := clientCerts(&s.cfg)
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
@@ -257,7 +258,7 @@ func (s *server) rooms() (*rooms, error) {
 	}
 	r.routes = slices.Concat(oauthRoutes, pageRoutes, adminRoutes, gatewayRoutes, opsapi.Routes(ops, s.cfg.Dev))
 	r.http, err = httpapi.New(httpapi.Config{
-		Routes: r.routes, View: s.view, Fresh: s.node.Fresh, Translate: translate, TLS: s.tls, ClientCerts: certs, Logger: s.log, Observe: figures.request, Access: s.access, Logs: s.logs,
+		Routes: r.routes, View: s.view, Fresh: s.node.Fresh, Translate: translate, TLS: s.tls, Proxies: trusted, ClientCerts: certs, Logger: s.log, Observe: figures.request, Access: s.access, Logs: s.logs,
 		Limits: httpapi.Limits{
 			Body: int(s.cfg.Limits.Body), Headers: int(s.cfg.Limits.Header), ReadTimeout: s.cfg.Limits.ReadTimeout,
 			IdleTimeout: s.cfg.Limits.IdleTimeout, Connections: s.cfg.Limits.Concurrency, PerIP: s.cfg.Limits.ConnsPerIP,

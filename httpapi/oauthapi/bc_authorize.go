@@ -21,7 +21,7 @@ func (h *waiting) backchannel(c *fasthttp.RequestCtx, v *state.View) error {
 	if err != nil {
 		return err
 	}
-	b, err := h.pipeline.StartBackchannel(httpapi.Context(c), v, &grants.Asking{Credentials: credentials(c, &form), Form: &form, Address: c.RemoteIP().String()})
+	b, err := h.pipeline.StartBackchannel(httpapi.Context(c), v, &grants.Asking{Credentials: credentials(c, &form), Form: &form, Address: httpapi.Remote(c)})
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (h *waiting) device(c *fasthttp.RequestCtx, v *state.View) error {
 	if err != nil {
 		return err
 	}
-	d, err := h.pipeline.StartDevice(httpapi.Context(c), v, &grants.Asking{Credentials: credentials(c, &form), Form: &form, Address: c.RemoteIP().String()})
+	d, err := h.pipeline.StartDevice(httpapi.Context(c), v, &grants.Asking{Credentials: credentials(c, &form), Form: &form, Address: httpapi.Remote(c)})
 	if err != nil {
 		return err
 	}

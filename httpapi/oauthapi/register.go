@@ -72,7 +72,7 @@ func (h *register) create(c *fasthttp.RequestCtx, v *state.View) error {
 		}
 	}
 	// Before what a stranger sent is read.
-	if err := h.registry.Admit(v, httpapi.Tenant(c), token, c.RemoteIP().String()); err != nil {
+	if err := h.registry.Admit(v, httpapi.Tenant(c), token, httpapi.Remote(c)); err != nil {
 		return registrationError(err)
 	}
 	members, err := h.metadata(c, httpapi.Param(c, "client_id"))

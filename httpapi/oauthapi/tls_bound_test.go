@@ -36,7 +36,7 @@ func TestTokensOfACertificate(t *testing.T) {
 	t.Parallel()
 	p := signedIn(t, func(r *clients.Registration) { r.AuthMethod, r.GrantTypes, r.TLSBound = "none", r.GrantTypes[:2], true })
 	p.node = serve(t, p.world, func(c *httpapi.Config) {
-		c.ClientCerts = &httpapi.ClientCerts{Trusted: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Header: "Client-Cert"}
+		c.Proxies, c.ClientCerts = httpapi.Proxies{netip.MustParsePrefix("0.0.0.0/0")}, &httpapi.ClientCerts{Header: "Client-Cert"}
 	})
 	x5t, cert := certificate(t)
 	_, other := certificate(t)
@@ -74,7 +74,7 @@ func TestACertificateBindsNothingByItself(t *testing.T) {
 	t.Parallel()
 	p := signedIn(t, nil)
 	p.node = serve(t, p.world, func(c *httpapi.Config) {
-		c.ClientCerts = &httpapi.ClientCerts{Trusted: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Header: "Client-Cert"}
+		c.Proxies, c.ClientCerts = httpapi.Proxies{netip.MustParsePrefix("0.0.0.0/0")}, &httpapi.ClientCerts{Header: "Client-Cert"}
 	})
 	_, cert := certificate(t)
 	a := p.do(t, "POST", oauthapi.TokenPath, codeForm+p.code("openid", "", ""), "Authorization", basicAuth("web", p.secret), "Client-Cert", cert)

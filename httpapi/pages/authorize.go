@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants/authorize"
+	"github.com/keyraft/keyraft/httpapi"
 	"github.com/keyraft/keyraft/identity"
 	"github.com/keyraft/keyraft/internal/oauth"
 )
@@ -257,7 +258,7 @@ func (x *visit) prove(r *state.AuthorizationRequest, user *state.User, wrong str
 // one that this browser has of them; another user's ends. Either way the cookie that the
 // browser had is worth nothing afterwards (WEB-04). The visit's view then has the session.
 func (x *visit) signIn(user *state.User, a identity.Authentication) (*state.Session, error) {
-	a.UserAgent, a.Address = cut(string(x.UserAgent()), 200), x.RemoteIP().String()
+	a.UserAgent, a.Address = cut(string(x.UserAgent()), 200), httpapi.Remote(x.RequestCtx)
 	old, owner, err := x.present()
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/grants/authorize"
 	"github.com/keyraft/keyraft/grants/pending"
+	"github.com/keyraft/keyraft/httpapi"
 )
 
 // devicePage asks for the code that a device shows. Wrong is what went wrong with the
@@ -46,7 +47,7 @@ func (p *pages) device(x *visit) error {
 
 // lookUp finds the device of a code for the user who is signed in, and goes on to ask them.
 func (x *visit) lookUp(r *state.AuthorizationRequest, who authorize.Present) error {
-	d, hash, err := x.p.Pending.DeviceByUserCode(x.ctx, x.tenant, r.GetUserCode(), who.User.GetId(), x.RemoteIP().String())
+	d, hash, err := x.p.Pending.DeviceByUserCode(x.ctx, x.tenant, r.GetUserCode(), who.User.GetId(), httpapi.Remote(x.RequestCtx))
 	switch {
 	case errors.Is(err, pending.ErrUnknown):
 		return x.deviceForm(r.GetUserCode(), "unknown")

@@ -92,7 +92,7 @@ func (t ServerTLS) AsksClients() bool { return t.RequestClientCert || t.ClientCA
 
 // Proxy says which peers are TLS proxies and so may speak for their clients.
 type Proxy struct {
-	Trusted          []string `key:"trusted" help:"Networks (CIDR) of the proxies. What other peers say in their name is not read."`
+	Trusted          []string `key:"trusted" help:"Networks (CIDR) of the proxies. They are believed about the addresses of their clients (X-Forwarded-For, from the right to the first that is none of them); what other peers say is not read."`
 	ClientCertHeader string   `key:"client_cert_header" help:"Header in which a trusted proxy names the client's certificate, such as Client-Cert (RFC 9440); the proxy must take away what clients send under this name. Empty: none is read."`
 }
 
