@@ -31,7 +31,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err := n.openStores(); err != nil {
 		return err
 	}
-	if row, ok := n.fsm.View().Node(n.id.NodeID); ok && row.GetRemoved() && holds(row, n.serial()) {
+	if n.knowsRemoved() {
 		return ErrRemoved
 	}
 	if err := n.openPort(); err != nil {
@@ -123,18 +123,9 @@ func (n *Node) openStores() error {
 // observe is told each new view by Apply; it must not block.
 func (n *Node) observe(v *state.View) {
 	n.progress.observe(v)
-	if row, ok := v.Node(n.id.NodeID); ok && row.GetRemoved() && holds(row, n.serial()) && n.removed.CompareAndSwap(false, true) {
-		n.spawn(n.farewell)
+	if row, ok := v.Node(n.id.NodeID); ok && row.GetRemoved() && holds(row, n.serial()) && !n.removed.Load() {
+		n.noteRemoved()
 	}
-}
-
-// farewell makes the removal durable, so that the next start knows it too, and
-// tells the owner, who ends the node.
-func (n *Node) farewell() {
-	if err := n.fsm.Flush(); err != nil {
-		n.log.Warn("this node was removed; that could not be kept for its next start", "error", err)
-	}
-	go n.cfg.Removed() // it may call Close, which waits for this
 }
 
 func (n *Node) openPort() error {

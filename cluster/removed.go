@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/keyraft/keyraft/cluster/transport"
@@ -38,11 +40,31 @@ func (n *Node) watchRemoved(ctx context.Context) {
 	}
 }
 
-// noteRemoved tells the owner once that this node was removed.
+// noteRemoved makes the removal durable, however this node has learnt of it, so that the
+// next start knows it too, and tells the owner once, who ends the node.
 func (n *Node) noteRemoved() {
-	if n.removed.CompareAndSwap(false, true) {
-		go n.cfg.Removed()
+	if !n.removed.CompareAndSwap(false, true) {
+		return
 	}
+	n.spawn(func() {
+		if err := writeFile(filepath.Join(n.cfg.DataDir, removedFile), []byte(n.serial())); err != nil {
+			n.log.Warn("this node was removed; that could not be kept for its next start", "error", err)
+		}
+		go n.cfg.Removed() // it may call Close, which waits for this
+	})
+}
+
+// removedFile of the data folder names the certificate of a node that was removed.
+const removedFile = "removed"
+
+// knowsRemoved tells at a start whether this node was removed.
+func (n *Node) knowsRemoved() bool {
+	kept, err := os.ReadFile(filepath.Join(n.cfg.DataDir, removedFile))
+	if err == nil && n.serial() != "" && string(kept) == n.serial() {
+		return true
+	}
+	row, ok := n.fsm.View().Node(n.id.NodeID)
+	return ok && row.GetRemoved() && holds(row, n.serial())
 }
 
 // saysRemoved asks one member. No answer is no.

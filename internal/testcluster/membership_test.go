@@ -350,12 +350,38 @@ func TestM4RemovedNodeStaysOut(t *testing.T) {
 			sees(t, again, "m4")
 			if away { // the old one with the id of a member
 				again.Kill()
-				if err := x.TryRestart(); err != nil {
+				switch err := x.TryRestart(); {
+				case errors.Is(err, cluster.ErrRemoved): // it has heard meanwhile, and kept that
+				case err != nil:
 					t.Fatal(err)
+				default:
+					refusedEverywhere(t, c, x)
 				}
-				refusedEverywhere(t, c, x)
 			}
 		})
+	}
+}
+
+// TestARemovedNodeKeepsThatItWasTold: a node that hears of its removal from another, for it
+// was cut off from the log, knows it at its next start, with nobody in reach.
+func TestARemovedNodeKeepsThatItWasTold(t *testing.T) {
+	t.Parallel()
+	c := testcluster.Start(t, 4)
+	leader, x := c.Leader(), c.Followers()[0]
+	c.Net.Isolate(x.Name)
+	if err := leader.Remove(within(t, 15*time.Second), x.Name, false); err != nil {
+		t.Fatal(err)
+	}
+	c.Net.Heal() // its certificate is refused: the log does not reach it any more
+	select {
+	case <-x.Gone:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the node was not told")
+	}
+	x.Kill()
+	c.Net.Isolate(x.Name)
+	if err := x.TryRestart(); !errors.Is(err, cluster.ErrRemoved) {
+		t.Errorf("its next start: %v", err)
 	}
 }
 
