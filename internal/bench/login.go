@@ -138,7 +138,7 @@ func visit(ctx context.Context, browser *http.Client, method, at string, form ur
 	if err != nil {
 		return nil, "", err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	page, err = io.ReadAll(io.LimitReader(resp.Body, mostAnswer))
 	return page, resp.Header.Get("Location"), err
 }

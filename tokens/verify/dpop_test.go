@@ -349,7 +349,7 @@ func ExampleParseProof() {
 // that it names, and for no other.
 func FuzzProofMembers(f *testing.F) {
 	jwk := jwkOf(f, verify.ES256, map[string]any{"alg": "", "use": "", "kid": ""})
-	header := `{"typ":"dpop+jwt","alg":"ES256","jwk":` + string(jwk) + `}`
+	header := `{"typ":"dpop+jwt","alg":"ES256","jwk":` + jwk + `}`
 	payload := fmt.Sprintf(`{"jti":"j1","htm":"POST","htu":"%s","iat":%d}`, tokenURL, testNow)
 	f.Add(header, payload)
 	for _, change := range [][2]string{
