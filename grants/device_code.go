@@ -183,7 +183,7 @@ func (w *waited) stands(in *Input, cfg *Config) error {
 	if err != nil || cfg.Locked == nil {
 		return err
 	}
-	locked, err := cfg.Locked(in.View, in.Tenant.GetId(), user.GetId(), false)
+	locked, err := cfg.Locked(in.View, in.Tenant.GetId(), user.GetId())
 	if err == nil && locked {
 		return errPerson
 	}

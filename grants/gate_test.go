@@ -26,8 +26,8 @@ func asks() map[oauth.GrantType]map[string]way {
 		oauth.GrantRefreshToken: {"a refresh token": {user: true, make: func(w *world) []string {
 			return []string{"refresh_token", string(w.login("app", "read offline_access").Refresh)}
 		}}},
-		oauth.GrantDeviceCode: {"a device": {user: true, make: func(w *world) []string { return []string{"device_code", w.device("app", "read")} }}},
-		oauth.GrantCIBA:       {"a back channel": {user: true, make: func(w *world) []string { return []string{"auth_req_id", w.backchannel("app", "openid read")} }}},
+		oauth.GrantDeviceCode: {"a device": {user: true, stranger: true, make: func(w *world) []string { return []string{"device_code", w.device("app", "read")} }}},
+		oauth.GrantCIBA:       {"a back channel": {user: true, stranger: true, make: func(w *world) []string { return []string{"auth_req_id", w.backchannel("app", "openid read")} }}},
 		oauth.GrantPassword: {"a password": {user: true, stranger: true, make: func(*world) []string {
 			return []string{"username", "alice", "password", phrase, "scope", "read"}
 		}}},
@@ -63,7 +63,7 @@ func asks() map[oauth.GrantType]map[string]way {
 // way is a way of using a grant.
 type way struct {
 	user, issuer bool // a user of the tenant allowed it; an issuer vouched for it
-	stranger     bool // guesses of strangers at the user's password lock it, too
+	stranger     bool // guesses of strangers at the user's password lock it
 	make         func(w *world) []string
 }
 
@@ -93,14 +93,16 @@ func (w *world) consent(client string, scopes ...string) {
 	w.Must(w.t, &command.PutConsent{Expect: old.GetGeneration(), Consent: &state.Consent{Tenant: "default", User: "u1", ClientId: client, Scopes: scopes}})
 }
 
-func conditions() []condition {
-	lock := func(class string) func(w *world) {
-		return func(w *world) {
-			for range 3 {
-				w.Must(w.t, &command.RecordAttempt{Tenant: "default", User: "u1", Class: class, Limit: 3, Window: 600_000, Lock: 600_000})
-			}
+// lock lets a class of guesses lock alice.
+func lock(class string) func(w *world) {
+	return func(w *world) {
+		for range 3 {
+			w.Must(w.t, &command.RecordAttempt{Tenant: "default", User: "u1", Class: class, Limit: 3, Window: 600_000, Lock: 600_000})
 		}
 	}
+}
+
+func conditions() []condition {
 	grantsLeft := func(w *world, keep ...string) {
 		w.tenant(func(t *state.Tenant) { t.Settings = &state.TenantSettings{GrantTypes: keep} })
 	}
@@ -115,7 +117,6 @@ func conditions() []condition {
 			w.Must(w.t, &command.DeleteUser{Tenant: "default", Id: "u1", RevokeUntil: w.Now().Unix() + 7200})
 		}, person},
 		{"a user who needs a second factor", ofUsers, func(w *world) { w.user(func(u *state.User) { u.SecondFactor = true }) }, person},
-		{"a user who is locked", ofUsers, func(w *world) { lock("")(w); lock("known")(w) }, person},
 		{"a user whom strangers have locked", ofStrangers, lock(""), person},
 		{"a consent that was taken back", ofUsers, func(w *world) {
 			w.change("app", func(c *state.Client) { c.SkipConsent = false })
@@ -175,6 +176,34 @@ func TestEveryGrantPassesTheWholeGate(t *testing.T) {
 					if !isOne(err, c.want) {
 						t.Errorf("%s: %v, want one of %v", c.name, err, c.want)
 					}
+				}
+			})
+		}
+	}
+}
+
+// TestGuessesElsewhereRefuseNothing is WEB-12: what is guessed at one browser refuses no code
+// and no token of the user, and what strangers guess none that was begun at a browser.
+func TestGuessesElsewhereRefuseNothing(t *testing.T) {
+	t.Parallel()
+	for g, ways := range asks() {
+		for name, how := range ways {
+			if !how.user {
+				continue
+			}
+			t.Run(string(g)+" by "+name, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				w.allowPassword()
+				w.client("app", func(r *clients.Registration) { r.ExchangeSubjects = []string{api} })
+				w.consented("app")
+				pairs := how.make(w)
+				lock("known:a browser")(w)
+				if !how.stranger {
+					lock("")(w)
+				}
+				if _, err := w.ask("app", string(g), pairs...); err != nil {
+					t.Errorf("guesses at another browser refuse it: %v", err)
 				}
 			})
 		}

@@ -144,14 +144,15 @@ type Config struct {
 	Pending *pending.Requests
 	// TokenPath is that of the token endpoint below the issuer, which a DPoP proof names.
 	TokenPath string
-	// Locked tells whether too many wrong proofs have locked the account for now: for
-	// strangers, or for what its owner has begun at a browser.
-	Locked func(v *state.View, tenant, user string, browser bool) (bool, error)
+	// Locked tells whether too many wrong passwords of strangers have locked the account
+	// for now. It concerns what nobody has begun at a browser.
+	Locked func(v *state.View, tenant, user string) (bool, error)
 	// Absent tells the error of a row that is not there from that of a store that is
 	// damaged or closed.
 	Absent func(error) bool
-	// Check tells which user has a name and a password.
-	Check func(ctx context.Context, v *state.View, tenant, username, password string, known bool) (*state.User, error)
+	// Check tells which user has a name and a password; browser is the id of one that the
+	// user is known at, or "".
+	Check func(ctx context.Context, v *state.View, tenant, username, password, browser string) (*state.User, error)
 	// Subject is the name, and the sector of it, by which a client knows a user; nil: its id.
 	Subject func(v *state.View, client *state.Client, user string) (subject, sector string, err error)
 	// Introspector recognises our own tokens, which may be exchanged.

@@ -16,7 +16,7 @@ const ACRPassword = "urn:keyraft:acr:1fa"
 // grant types and a client is registered for it (gate). Users with a second factor are
 // refused, for nobody could ask for it here (WEB-09).
 type password struct {
-	check   func(ctx context.Context, v *state.View, tenant, username, password string, known bool) (*state.User, error)
+	check   func(ctx context.Context, v *state.View, tenant, username, password, browser string) (*state.User, error)
 	subject func(v *state.View, client *state.Client, user string) (subject, sector string, err error)
 	now     func(v *state.View) int64
 }
@@ -37,7 +37,7 @@ func (g password) Authorize(ctx context.Context, in *Input, out *Decision) error
 	if _, err := ofDetails(in, nil); err != nil { // nobody has seen them
 		return err
 	}
-	user, err := g.check(ctx, in.View, in.Tenant.GetId(), name, secret, false)
+	user, err := g.check(ctx, in.View, in.Tenant.GetId(), name, secret, "")
 	if err != nil {
 		return err
 	}

@@ -47,8 +47,10 @@ func (p *Pipeline) person(v *state.View, tenant *state.Tenant, client *state.Cli
 	if user.GetDisabled() {
 		return errPerson
 	}
-	if p.cfg.Locked != nil {
-		locked, err := p.cfg.Locked(v, tenant.GetId(), user.GetId(), a.GetSession() != "" || a.GetAtBrowser() || d.Begun)
+	// Wrong passwords keep nobody from what they have begun at a browser, where they had proved
+	// who they are: neither those of strangers nor those that somebody types at another one.
+	if begun := a.GetSession() != "" || a.GetAtBrowser() || d.Begun; p.cfg.Locked != nil && !begun {
+		locked, err := p.cfg.Locked(v, tenant.GetId(), user.GetId())
 		if err != nil {
 			return err
 		}

@@ -118,21 +118,21 @@ func newWorldBefore(t testing.TB, before func(command.Command)) *world {
 }
 
 // users are made when a test first needs them, for that costs a password's hash.
-func (w *world) check() func(context.Context, *state.View, string, string, string, bool) (*state.User, error) {
+func (w *world) check() func(context.Context, *state.View, string, string, string, string) (*state.User, error) {
 	users := sync.OnceValue(func() *identity.Users {
 		return must(identity.NewUsers(identity.UsersConfig{
 			Propose: w.Propose, View: w.View, Passwords: must(seal.NewPasswords(2, 16))(w.t), Now: w.Now, Absent: absent,
 			TokensEnd: w.revoker.TokensEnd, Policy: identity.Policy{Failures: 3},
 		}))(w.t)
 	})
-	return func(ctx context.Context, v *state.View, tenant, name, password string, known bool) (*state.User, error) {
-		return users().Check(ctx, v, tenant, name, password, known)
+	return func(ctx context.Context, v *state.View, tenant, name, password, browser string) (*state.User, error) {
+		return users().Check(ctx, v, tenant, name, password, browser)
 	}
 }
 
-func locked(n *testnode.Node) func(*state.View, string, string, bool) (bool, error) {
-	return func(v *state.View, tenant, user string, known bool) (bool, error) {
-		a, err := v.Attempts(tenant, user, map[bool]string{true: "known"}[known])
+func locked(n *testnode.Node) func(*state.View, string, string) (bool, error) {
+	return func(v *state.View, tenant, user string) (bool, error) {
+		a, err := v.Attempts(tenant, user, "")
 		if absent(err) {
 			return false, nil
 		}
@@ -278,12 +278,10 @@ func (w *world) code(client, scope string) string {
 	w.t.Helper()
 	v := w.FSM.View()
 	c, _ := v.Client("default", client)
-	id := tokens.NewGrantID()
+	a := w.allows(client, scope)
 	return must(grants.SealCode(w.boxes, v, &state.AuthorizationCode{
-		Id: id, ExpiresAt: w.Now().Unix() + 60, ClientCreatedAt: c.GetCreatedAt(), Epoch: v.Epoch(), Offline: true, RedirectUri: "https://app.example/cb",
-		Authorization: &state.Authorization{
-			Tenant: "default", ClientId: client, User: "u1", Subject: "u1", Scope: scope, Grant: id, AuthTime: w.Now().Unix(), Acr: grants.ACRPassword, Amr: []string{"pwd"},
-		},
+		Id: a.GetGrant(), ExpiresAt: w.Now().Unix() + 60, ClientCreatedAt: c.GetCreatedAt(), Epoch: v.Epoch(), Offline: true, RedirectUri: "https://app.example/cb",
+		Authorization: a,
 	}))(w.t)
 }
 

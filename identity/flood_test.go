@@ -29,7 +29,7 @@ func TestTOK12AFloodOfPasswordsTakesBoundedMemory(t *testing.T) { //nolint:paral
 	for i := range flood {
 		all.Go(func() {
 			<-gate
-			_, err := w.users.Check(t.Context(), w.FSM.View(), "default", fmt.Sprintf("nobody%d", i), "wrong", false)
+			_, err := w.users.Check(t.Context(), w.FSM.View(), "default", fmt.Sprintf("nobody%d", i), "wrong", "")
 			switch {
 			case errors.Is(err, seal.ErrBusy):
 				busy.Add(1)
@@ -53,7 +53,7 @@ func TestTOK12AFloodOfPasswordsTakesBoundedMemory(t *testing.T) { //nolint:paral
 	if refused.Load() > flood/2 {
 		t.Errorf("%d of %d were hashed by a pool of %d", refused.Load(), flood, pool)
 	}
-	if _, err := w.users.Check(t.Context(), w.FSM.View(), "default", "alice", phrase, false); err != nil {
+	if _, err := w.users.Check(t.Context(), w.FSM.View(), "default", "alice", phrase, ""); err != nil {
 		t.Errorf("after the flood its owner: %v", err)
 	}
 }

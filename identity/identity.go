@@ -3,9 +3,9 @@
 //
 // A user's id is random and never changes; it is the public subject of tokens. The user
 // name is folded by RFC 8265, so that what looks alike is one account. Passwords are
-// hashed with argon2id in a bounded pool. Guesses are counted over all nodes; those of a
-// browser that the user is known at are counted apart, so a stranger can't lock its
-// owner out.
+// hashed with argon2id in a bounded pool. Guesses are counted over all nodes; those of each
+// browser that the user is known at are counted apart, so neither a stranger nor who has
+// the use of one of them can lock the owner out of the others.
 //
 // Every refusal of a login reads the same and costs the same, whoever it is about.
 //

@@ -21,17 +21,26 @@ func sameName(password, key string) bool {
 // wrong (WEB-12).
 var errCheck = oauth.InvalidGrant.With("the user name or the password is wrong, or too many were tried; wait some minutes and try again")
 
-// Classes of attempts: browsers that a user is known at are counted apart.
+// Classes of attempts: each browser that a user is known at is counted apart. Only a login
+// makes such a browser, and its row goes with its window, so the rows of a user are few.
 const (
 	classStranger = ""
-	classKnown    = "known"
+	classKnown    = "known:" // and the browser's id
 )
 
-// Check tells which user has this name and password. v should be linearizable. known
-// says that the browser has shown that the user has signed in at it before. A wrong
-// password is counted before it is answered; so is one for a name that nobody has, which
-// costs the same. Errors: invalid_grant with one text for every cause, seal.ErrBusy.
-func (u *Users) Check(ctx context.Context, v *state.View, tenant, username, password string, known bool) (*state.User, error) {
+// classOf is the class of a browser; "" is a stranger's.
+func classOf(browser string) string {
+	if browser == "" {
+		return classStranger
+	}
+	return classKnown + browser
+}
+
+// Check tells which user has this name and password. v should be linearizable. browser is
+// the id of the browser if it has shown that the user has signed in at it before, or "". A
+// wrong password is counted before it is answered; so is one for a name that nobody has,
+// which costs the same. Errors: invalid_grant with one text for every cause, seal.ErrBusy.
+func (u *Users) Check(ctx context.Context, v *state.View, tenant, username, password, browser string) (*state.User, error) {
 	user, account, err := u.account(v, tenant, username)
 	if err != nil {
 		return nil, err
@@ -49,10 +58,7 @@ func (u *Users) Check(ctx context.Context, v *state.View, tenant, username, pass
 		return nil, err
 	}
 	right = right && user != nil && user.GetPassword() != "" && !user.GetDisabled()
-	class := classStranger
-	if known {
-		class = classKnown
-	}
+	class := classOf(browser)
 	// Guesses that ran beside this one count, too, and so does what has become of the
 	// user while it waited for its turn.
 	if v, err = u.cfg.View(ctx, state.Linearizable); err != nil {
@@ -119,15 +125,11 @@ func (u *Users) account(v *state.View, tenant, username string) (*state.User, st
 	return nil, "-" + base64.RawURLEncoding.EncodeToString(sum[:12]), nil
 }
 
-// Locked tells whether too many wrong proofs have locked an account: for strangers, or
-// for browsers that its owner is known at. Guesses of strangers lock nobody out of what
-// they have begun at their own browser.
-func (u *Users) Locked(v *state.View, tenant, user string, known bool) (bool, error) {
-	class := classStranger
-	if known {
-		class = classKnown
-	}
-	locked, _, err := u.locked(v, tenant, user, class)
+// Locked tells whether too many wrong passwords of strangers have locked an account as
+// such. What is guessed at a browser that its owner is known at locks that browser's login
+// page alone.
+func (u *Users) Locked(v *state.View, tenant, user string) (bool, error) {
+	locked, _, err := u.locked(v, tenant, user, classStranger)
 	return locked, err
 }
 
@@ -158,12 +160,29 @@ func (u *Users) Attempt(ctx context.Context, v *state.View, tenant, user, class 
 	return nil
 }
 
-// Unlock forgets the failures of an account.
-func (u *Users) Unlock(ctx context.Context, v *state.View, tenant, user string) error {
-	for _, class := range []string{classStranger, classKnown, classFactor} {
-		if err := u.Attempt(ctx, v, tenant, user, class, true); err != nil {
+// Unlock forgets all that is counted of an account: of strangers, of every browser, of second
+// factors, and of codes of devices that were looked up.
+func (u *Users) Unlock(ctx context.Context, tenant, user string) error {
+	v, err := u.cfg.View(ctx, state.Linearizable) // one that lags would leave the newest
+	if err != nil {
+		return err
+	}
+	for after := ""; ; {
+		classes, err := v.AttemptClasses(tenant, user, after, unlockPage)
+		if err != nil {
 			return err
 		}
+		for _, class := range classes {
+			if err := u.Attempt(ctx, v, tenant, user, class, true); err != nil {
+				return err
+			}
+		}
+		if len(classes) < unlockPage {
+			return nil
+		}
+		after = classes[unlockPage-1]
 	}
-	return nil
 }
+
+// unlockPage bounds the classes that are read at once.
+const unlockPage = 100

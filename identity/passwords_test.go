@@ -3,6 +3,7 @@ package identity_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -47,9 +48,9 @@ func TestCheckAccounts(t *testing.T) {
 	w := newWorld(t)
 	w.make("Bob")
 	for _, name := range []string{"bob", "BOB", "ｂｏｂ"} {
-		w.passes(name, phrase, false)
+		w.passes(name, phrase, "")
 	}
-	w.passes("bob", "a long\u00a0phrase of mine", false) // OpaqueString: a space is a space
+	w.passes("bob", "a long\u00a0phrase of mine", "") // OpaqueString: a space is a space
 	if n := w.proposals(); n != 0 {
 		t.Errorf("good logins without failures before made %d writes", n)
 	}
@@ -65,10 +66,10 @@ func TestCheckAccounts(t *testing.T) {
 	}
 	w.make("locked")
 	for range 3 {
-		w.fails("locked", "another phrase", false)
+		w.fails("locked", "another phrase", "")
 	}
 	w.proposals()
-	want := w.fails("bob", "another phrase", false)
+	want := w.fails("bob", "another phrase", "")
 	w.proposals()
 	for _, tt := range []struct{ cause, name, password string }{
 		{"unknown", "nobody", phrase}, {"disabled", "disabled", phrase}, {"without a password", "without", phrase},
@@ -76,13 +77,13 @@ func TestCheckAccounts(t *testing.T) {
 		{"a name that can't be", "bob\u200b", phrase}, {"a space behind", "bob ", phrase}, {"another domain", `DOM\bob`, phrase}, {"a mail address", "bob@dom", phrase},
 		{"LDP-02: no password", "bob", ""}, {"LDP-02: a NUL", "bob", phrase + "\x00"}, {"LDP-02: 64 KiB", "bob", strings.Repeat("x", 64<<10)},
 	} {
-		if got := w.fails(tt.name, tt.password, false); got != want {
+		if got := w.fails(tt.name, tt.password, ""); got != want {
 			t.Errorf("%s: %q, where a wrong password gets %q", tt.cause, got, want)
 		}
 		if n := w.proposals(); n != 1 {
 			t.Errorf("%s: %d writes, where a wrong password makes 1", tt.cause, n)
 		}
-		if err := w.users.Unlock(context.Background(), w.view(), tenant, mustID(w, "bob")); err != nil {
+		if err := w.users.Unlock(context.Background(), tenant, mustID(w, "bob")); err != nil {
 			t.Fatal(err)
 		}
 		w.proposals()
@@ -105,78 +106,100 @@ func TestLockout(t *testing.T) {
 		w := newWorld(t)
 		w.make("bob")
 		for _, name := range []string{"bob", "BOB", "ｂｏｂ"} {
-			w.fails(name, "another phrase", false)
+			w.fails(name, "another phrase", "")
 		}
-		w.fails("bob", phrase, false)
+		w.fails("bob", phrase, "")
 	})
 	t.Run("strangers can't lock out a browser that its owner is known at", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.make("bob")
 		for range 9 {
-			w.fails("bob", "another phrase", false)
+			w.fails("bob", "another phrase", "")
 		}
-		w.passes("bob", phrase, true)
-		w.fails("bob", phrase, false)
+		w.passes("bob", phrase, "home")
+		w.fails("bob", phrase, "")
 	})
 	t.Run("a known browser is locked by its own guesses", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.make("bob")
 		for range 3 {
-			w.fails("bob", "another phrase", true)
+			w.fails("bob", "another phrase", "home")
 		}
-		w.fails("bob", phrase, true)
-		w.passes("bob", phrase, false)
+		w.fails("bob", phrase, "home")
+		w.passes("bob", phrase, "")
 	})
 	t.Run("guesses while it is locked prolong nothing, and its end is the end", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.make("bob")
 		for range 3 {
-			w.fails("bob", "another phrase", false)
+			w.fails("bob", "another phrase", "")
 		}
 		w.Pass(4 * time.Minute)
-		w.fails("bob", "another phrase", false)
+		w.fails("bob", "another phrase", "")
 		w.Pass(59 * time.Second)
-		w.fails("bob", phrase, false)
+		w.fails("bob", phrase, "")
 		w.Pass(2 * time.Second)
-		w.passes("bob", phrase, false)
+		w.passes("bob", phrase, "")
 	})
 	t.Run("the right password clears the count", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.make("bob")
 		for range 3 {
-			w.fails("bob", "another phrase", false)
-			w.fails("bob", "another phrase", false)
-			w.passes("bob", phrase, false)
+			w.fails("bob", "another phrase", "")
+			w.fails("bob", "another phrase", "")
+			w.passes("bob", phrase, "")
 		}
 	})
-	t.Run("unlocking ends both locks", func(t *testing.T) {
+	t.Run("WEB-12: a known browser is not locked by another one", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		id := w.make("bob").GetId()
-		for _, known := range []bool{false, true} {
+		for range 3 {
+			w.fails("bob", "another phrase", "cafe")
+		}
+		w.fails("bob", phrase, "cafe")
+		w.passes("bob", phrase, "home")
+		w.passes("bob", phrase, "")
+		if locked, err := w.users.Locked(w.view(), tenant, id); err != nil || locked {
+			t.Errorf("the account as such is locked by one browser: %v, %v", locked, err)
+		}
+	})
+	t.Run("unlocking ends every lock, of many browsers too", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		id := w.make("bob").GetId()
+		for range 3 {
+			w.fails("bob", "another phrase", "")
+			w.fails("bob", "another phrase", "home")
+		}
+		for i := range 250 { // more than are read at once, before and behind the name of the other
 			for range 3 {
-				w.fails("bob", "another phrase", known)
-			}
-			if locked, err := w.users.Locked(w.view(), tenant, id, known); err != nil || !locked {
-				t.Errorf("locked (known %v): %v, %v", known, locked, err)
+				w.Must(t, &command.RecordAttempt{Tenant: tenant, User: id, Class: fmt.Sprintf("known:%c%d", "ax"[i%2], i), Limit: 3, Window: 60_000, Lock: 60_000})
 			}
 		}
-		if err := w.users.Unlock(context.Background(), w.view(), tenant, id); err != nil {
+		if locked, err := w.users.Locked(w.view(), tenant, id); err != nil || !locked {
+			t.Errorf("locked by strangers: %v, %v", locked, err)
+		}
+		w.fails("bob", phrase, "home")
+		if err := w.users.Unlock(context.Background(), tenant, id); err != nil {
 			t.Fatal(err)
 		}
-		w.passes("bob", phrase, false)
-		w.passes("bob", phrase, true)
+		w.passes("bob", phrase, "")
+		w.passes("bob", phrase, "home")
+		if left, err := w.view().AttemptClasses(tenant, id, "", 1); err != nil || len(left) != 0 {
+			t.Errorf("left of the counters: %v, %v", left, err)
+		}
 	})
 	t.Run("a wrong password that can't be counted is no answer", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.make("bob")
 		w.before = func(command.Command) error { return command.ErrUnavailable }
-		if _, err := w.check("bob", "another phrase", false); !errors.Is(err, command.ErrUnavailable) {
+		if _, err := w.check("bob", "another phrase", ""); !errors.Is(err, command.ErrUnavailable) {
 			t.Errorf("error %v, want that no write is possible", err)
 		}
 	})
@@ -185,7 +208,7 @@ func TestLockout(t *testing.T) {
 		w := newWorld(t)
 		w.make("bob")
 		w.NoLeader.Store(true)
-		if _, err := w.check("bob", phrase, false); !errors.Is(err, command.ErrUnavailable) {
+		if _, err := w.check("bob", phrase, ""); !errors.Is(err, command.ErrUnavailable) {
 			t.Errorf("error %v, want that the count can't be proved", err)
 		}
 	})
@@ -218,7 +241,7 @@ func TestCheckSeesTheNewestUser(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			w.fails("bob", phrase, false)
+			w.fails("bob", phrase, "")
 		})
 	}
 }

@@ -76,24 +76,24 @@ func TestTenantPolicyOfLockout(t *testing.T) {
 	w.make("bob")
 	w.rules(&state.PasswordPolicy{Failures: 5, Window: 120, Lock: 3600})
 	for range 4 {
-		w.fails("bob", "wrong", false)
+		w.fails("bob", "wrong", "")
 	}
-	w.passes("bob", phrase, false) // three would do by the default of these tests
+	w.passes("bob", phrase, "") // three would do by the default of these tests
 	for range 5 {
-		w.fails("bob", "wrong", false)
+		w.fails("bob", "wrong", "")
 	}
-	w.fails("bob", phrase, false)
-	w.passes("bob", phrase, true)
+	w.fails("bob", phrase, "")
+	w.passes("bob", phrase, "home")
 	w.Pass(50 * time.Minute) // longer than the default
-	w.fails("bob", phrase, false)
+	w.fails("bob", phrase, "")
 	w.Pass(11 * time.Minute)
-	w.passes("bob", phrase, false)
+	w.passes("bob", phrase, "")
 	for range 4 {
-		w.fails("bob", "wrong", false)
+		w.fails("bob", "wrong", "")
 	}
 	w.Pass(121 * time.Second)
-	w.fails("bob", "wrong", false) // the window is over, so it is the first
-	w.passes("bob", phrase, false)
+	w.fails("bob", "wrong", "") // the window is over, so it is the first
+	w.passes("bob", phrase, "")
 }
 
 // TestPolicyBounds: what would weaken a tenant's passwords or lock its people out is refused,
@@ -166,6 +166,6 @@ func TestWEB05ChangePasswordIsOneWrite(t *testing.T) {
 	if _, err := w.users.ChangePassword(t.Context(), w.view(), user, "another phrase of mine"); !errors.Is(err, command.Stale) {
 		t.Errorf("a change of a user of before: %v", err)
 	}
-	w.fails("alice", phrase, false)
-	w.passes("alice", "a newer phrase of mine", false)
+	w.fails("alice", phrase, "")
+	w.passes("alice", "a newer phrase of mine", "")
 }

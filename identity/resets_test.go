@@ -74,7 +74,7 @@ func TestWEB06ResetLinks(t *testing.T) {
 		t.Fatalf("%d writes, %v", len(w.seen), err)
 	}
 	refused("a second time", token)
-	w.passes("alice", next, false)
+	w.passes("alice", next, "")
 
 	token = w.link(r, alice.GetId())
 	newer := w.link(r, alice.GetId())

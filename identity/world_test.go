@@ -78,22 +78,22 @@ func (w *world) make(name string) *state.User {
 
 func (w *world) view() *state.View { return w.FSM.View() }
 
-func (w *world) check(name, password string, known bool) (*state.User, error) {
-	return w.users.Check(context.Background(), w.view(), tenant, name, password, known)
+func (w *world) check(name, password string, browser string) (*state.User, error) {
+	return w.users.Check(context.Background(), w.view(), tenant, name, password, browser)
 }
 
 // passes wants the login to be good.
-func (w *world) passes(name, password string, known bool) {
+func (w *world) passes(name, password string, browser string) {
 	w.t.Helper()
-	if _, err := w.check(name, password, known); err != nil {
-		w.t.Errorf("%q with the right password (known %v): %v", name, known, err)
+	if _, err := w.check(name, password, browser); err != nil {
+		w.t.Errorf("%q with the right password (browser %q): %v", name, browser, err)
 	}
 }
 
 // fails wants the refusal, in the one text.
-func (w *world) fails(name, password string, known bool) string {
+func (w *world) fails(name, password string, browser string) string {
 	w.t.Helper()
-	u, err := w.check(name, password, known)
+	u, err := w.check(name, password, browser)
 	var refusal *oauth.Error
 	if u != nil || !errors.As(err, &refusal) || !errors.Is(err, oauth.InvalidGrant) {
 		w.t.Fatalf("login of %q: user %v, error %v; want invalid_grant", name, u != nil, err)

@@ -60,6 +60,12 @@ func (v *View) Attempts(tenant, user, class string) (*Attempts, error) {
 	return rowAt(v, &Attempts{}, tableAttempts, tenant, user, class)
 }
 
+// AttemptClasses returns up to limit classes in which an account's proofs are counted,
+// after after, in order.
+func (v *View) AttemptClasses(tenant, user, after string, limit int) ([]string, error) {
+	return v.lastParts(tableAttempts, after, limit, tenant, user)
+}
+
 // Users returns up to limit users of a tenant whose id is greater than after, by id.
 func (v *View) Users(tenant, after string, limit int) ([]*User, error) {
 	ids, err := v.lastParts(tableUsers, after, limit, tenant)

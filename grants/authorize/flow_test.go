@@ -117,7 +117,7 @@ func (w *world) fetch(context.Context, string, int64) ([]byte, error) {
 }
 
 // noUser is the store of passwords where none is shown.
-func noUser(context.Context, *state.View, string, string, string, bool) (*state.User, error) {
+func noUser(context.Context, *state.View, string, string, string, string) (*state.User, error) {
 	return nil, oauth.InvalidGrant.With("nobody has a password here")
 }
 

@@ -255,7 +255,7 @@ func (a *api) endLogins(r *request) error {
 func (a *api) unlockUser(r *request) error {
 	u, err := a.currentUser(r)
 	if err == nil {
-		err = a.Users.Unlock(r.ctx, r.view, r.tenant, u.GetId())
+		err = a.Users.Unlock(r.ctx, r.tenant, u.GetId())
 	}
 	if err != nil {
 		return err

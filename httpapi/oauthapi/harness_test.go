@@ -116,7 +116,7 @@ func build(t testing.TB, w *world) *node {
 		Clients: auth, Keys: n.keys, Minter: minter, Opaque: opaque, View: w.View, Now: w.now,
 		Propose: n.Propose, Refresh: tokens.NewRefreshTokens(shared), Boxes: tokens.NewBoxes(shared, tokens.KeyCode), Proofs: n.proofs, TokenPath: oauthapi.TokenPath,
 		Absent: absent, Introspector: intro, Pending: n.pending, Locked: w.lockedOut,
-		Check: func(context.Context, *state.View, string, string, string, bool) (*state.User, error) {
+		Check: func(context.Context, *state.View, string, string, string, string) (*state.User, error) {
 			return nil, oauth.InvalidGrant.With("nobody has a password here")
 		},
 		Observe: func(g oauth.GrantType, result string) {

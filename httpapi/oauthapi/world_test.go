@@ -102,12 +102,8 @@ func (w *world) node(id string) *tokens.Proofs {
 }
 
 // lockedOut is the lockout of an account, as identity.Users.Locked has it.
-func (w *world) lockedOut(v *state.View, tenant, user string, browser bool) (bool, error) {
-	class := ""
-	if browser {
-		class = "known"
-	}
-	a, err := v.Attempts(tenant, user, class)
+func (w *world) lockedOut(v *state.View, tenant, user string) (bool, error) {
+	a, err := v.Attempts(tenant, user, "")
 	if absent(err) {
 		return false, nil
 	}

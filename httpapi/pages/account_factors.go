@@ -264,7 +264,14 @@ func (p *pages) changePassword(x *visit) error {
 	}
 	user := who.User
 	if user.GetPassword() != "" {
-		if user, err = p.Users.Check(x.ctx, x.view, x.tenant, user.GetUsername(), x.form.Get("current"), true); err != nil {
+		browser, err := p.Browsers.Knows(x.view, x.tenant, x.cookie(knownCookie), user.GetUsername())
+		if err != nil {
+			return err
+		}
+		if browser == "" { // it has forgotten its cookie, and has the user's login all the same
+			browser = who.Session.GetId()
+		}
+		if user, err = p.Users.Check(x.ctx, x.view, x.tenant, user.GetUsername(), x.form.Get("current"), browser); err != nil {
 			if errors.Is(err, oauth.InvalidGrant) {
 				return x.password(who, "password.wrong")
 			}

@@ -196,11 +196,11 @@ func (p *pages) login(x *visit) error {
 		return refuse(r, oauth.AccessDenied.With("the user did not sign in"))
 	}
 	username := x.form.Get("username")
-	known, err := p.Browsers.Knows(x.view, x.tenant, x.cookie(knownCookie), username)
+	browser, err := p.Browsers.Knows(x.view, x.tenant, x.cookie(knownCookie), username)
 	if err != nil {
 		return err
 	}
-	user, err := p.Users.Check(x.ctx, x.view, x.tenant, username, x.form.Get("password"), known)
+	user, err := p.Users.Check(x.ctx, x.view, x.tenant, username, x.form.Get("password"), browser)
 	if errors.Is(err, oauth.InvalidGrant) {
 		r.LoginHint = cut(username, 256)
 		return x.next(r, authorize.Present{}, "login.wrong")
@@ -277,7 +277,7 @@ func (x *visit) signIn(user *state.User, a identity.Authentication) (*state.Sess
 		return nil, err
 	}
 	x.setCookie(sessionCookie, cookie)
-	known, err := x.p.Browsers.Remember(x.view, x.tenant, x.cookie(knownCookie), user.GetId())
+	known, err := x.p.Browsers.Remember(x.view, x.tenant, x.cookie(knownCookie), user)
 	if err != nil {
 		return nil, err
 	}

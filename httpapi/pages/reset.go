@@ -77,7 +77,7 @@ func (p *pages) setByLink(x *visit) error {
 	if err != nil {
 		return err
 	}
-	known, err := p.Browsers.Remember(x.view, x.tenant, x.cookie(knownCookie), user.GetId())
+	known, err := p.Browsers.Remember(x.view, x.tenant, x.cookie(knownCookie), user)
 	if err != nil {
 		return err
 	}
