@@ -53,7 +53,7 @@ func (p *Pipeline) idToken(ctx context.Context, v *state.View, tenant *state.Ten
 	c := &tokens.IDClaims{
 		Tenant: tenant.GetId(), Subject: d.Subject, ClientID: client.GetId(), IssuedAt: now, Expires: now + min(life, tokens.MaxLifetime),
 		AuthTime: a.GetAuthTime(), Nonce: d.Nonce, ACR: a.GetAcr(), AMR: a.GetAmr(), SessionID: a.GetSession(),
-		AccessToken: string(out.Token), Code: d.Code, State: d.State, Grant: d.Grant, Alg: client.GetIdTokenAlg(),
+		AccessToken: string(out.Token), Code: d.Code, State: d.State, Grant: d.Grant, Scope: d.Scope, Alg: client.GetIdTokenAlg(),
 	}
 	for _, claim := range extra {
 		c.Extra = append(c.Extra, tokens.Member(claim))

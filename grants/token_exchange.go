@@ -44,7 +44,7 @@ type shown struct {
 
 	ours  *tokens.Shows // nil: of another issuer
 	of    *assertion    // nil: ours
-	login bool          // an ID token: it has no scope
+	login bool          // an ID token: its scope is that of its login
 }
 
 // Authorize decides. Errors: invalid_request for any subject or actor token that is not
@@ -265,8 +265,8 @@ func (g tokenExchange) whose(in *Input, s *shown, out *Decision) (*state.User, e
 }
 
 // exchangedScope is what of the client's and the user's scopes the token gives, too
-// (TOK-44). It opens no userinfo and gives no refresh token. A token that speaks of no
-// scope, as ID tokens and those of some issuers do, leaves that to the rest.
+// (TOK-44). It opens no userinfo and gives no refresh token. Another issuer's token that
+// speaks of no scope leaves that to the rest.
 func exchangedScope(in *Input, s *shown, user *state.User) (scope string, err error) {
 	drop := in.Scope == "" || in.Tenant.GetSettings().GetNarrowScopes()
 	if s.of != nil {
@@ -285,7 +285,7 @@ func exchangedScope(in *Input, s *shown, user *state.User) (scope string, err er
 	if err != nil {
 		return "", err
 	}
-	return capped(scope, drop, func(item string) bool { return !userOnly(item) && (s.login || carries(s.ours.Scope, item, in)) })
+	return capped(scope, drop, func(item string) bool { return !userOnly(item) && carries(s.ours.Scope, item, in) })
 }
 
 // carries tells whether a token's scope has an item, or one that includes it here.

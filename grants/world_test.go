@@ -54,6 +54,7 @@ type world struct {
 	*testnode.Node
 	t          testing.TB
 	pipeline   *grants.Pipeline
+	minter     *tokens.Minter
 	registry   *clients.Registry
 	intro      *tokens.Introspector
 	revoker    *tokens.Revoker
@@ -92,6 +93,7 @@ func newWorldBefore(t testing.TB, before func(command.Command)) *world {
 		Version: func(v *state.View, n uint32) (*seal.Key, error) { return shared.Version(v, tokens.KeyHash, n) },
 	}
 	minter := must(tokens.NewMinter(signing, "n1"))(t)
+	w.minter = minter
 	opaque := must(tokens.NewOpaque(minter, shared, n.Propose))(t)
 	auth := must(clients.NewAuthenticator(clients.AuthenticatorConfig{
 		Propose: n.Propose, View: n.View, Now: n.Now, Issuer: signing.Issuer, TokenPath: "/oauth2/token", Keys: keys,

@@ -16,11 +16,15 @@ import (
 	"github.com/keyraft/keyraft/fsm/state"
 )
 
+// DefaultTarget is Limits.Target where nothing else is set: an address that we give away
+// to be called must fit.
+const DefaultTarget = 8 << 10
+
 // Limits bound what a client can make the server hold. Zero values are the defaults.
 type Limits struct {
 	Body           int           // bytes of a request body; 64 KiB
 	Headers        int           // bytes of request line and headers, a buffer of each connection; 16 KiB
-	Target         int           // bytes of the request target, less than Headers; 8 KiB
+	Target         int           // bytes of the request target, less than Headers; DefaultTarget
 	ReadTimeout    time.Duration // for a whole request, headers and body; 10 s
 	WriteTimeout   time.Duration // for a whole answer, from the handler's return; 20 s
 	IdleTimeout    time.Duration // between two requests; 90 s
@@ -43,7 +47,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	}
 	set(&l.Body, 64<<10)
 	set(&l.Headers, 16<<10)
-	set(&l.Target, 8<<10)
+	set(&l.Target, DefaultTarget)
 	set(&l.ReadTimeout, 10*time.Second)
 	set(&l.WriteTimeout, 20*time.Second)
 	set(&l.IdleTimeout, 90*time.Second)

@@ -123,7 +123,7 @@ const (
 var own = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "azp", "scope", "ev", "gid", "root", "app", "cnf", "act", "may_act",
 	"auth_time", "acr", "amr", "nonce", "sid", "at_hash", "c_hash", "s_hash", "email", "email_verified", "name", "given_name",
-	"family_name", "phone_number", "phone_number_verified", "locale", "preferred_username", "roles", "groups", "entitlements", "updated_at", "userinfo_claims",
+	"family_name", "phone_number", "phone_number_verified", "locale", "preferred_username", "roles", "groups", "entitlements", "updated_at", "userinfo_claims", "login_scope",
 }
 
 // record holds a profile against the rules and makes the row of it; what no profile

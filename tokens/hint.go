@@ -25,6 +25,7 @@ func (s *SigningKeys) Hint(v *state.View, tenant, token string) (Hint, bool, err
 }
 
 // ownIDToken reads an ID token that the tenant gave, and its sid; nil for any other text.
+// Its scope is that of its login; none for one that does not tell.
 // No other JWT of ours has its typ, a subject, one audience and an end together (JWT-24).
 func (s *SigningKeys) ownIDToken(v *state.View, tenant, token string) (*verify.Claims, string, error) {
 	set, err := s.of(v, tenant)
@@ -44,12 +45,22 @@ func (s *SigningKeys) ownIDToken(v *state.View, tenant, token string) (*verify.C
 	if t.Check(verify.Expect{Type: idTokenType, Issuer: set.issuer, Now: c.IssuedAt}) != nil || c.Subject == "" || len(c.Audience) != 1 {
 		return nil, "", nil
 	}
-	var said struct {
-		Session string          `json:"sid"`
-		Events  json.RawMessage `json:"events"`
-	}
-	if json.Unmarshal([]byte(c.Raw), &said) != nil || said.Events != nil {
+	var said map[string]json.RawMessage // no struct, which would take a user's "SID", too
+	if json.Unmarshal([]byte(c.Raw), &said) != nil || said["events"] != nil {
 		return nil, "", nil
 	}
-	return c, said.Session, nil
+	var sid string
+	c.Scope = ""
+	if textOf(said["sid"], &sid) != nil || textOf(said[loginScope], &c.Scope) != nil {
+		return nil, "", nil
+	}
+	return c, sid, nil
+}
+
+// textOf reads a claim that is text where it is there.
+func textOf(claim json.RawMessage, to *string) error {
+	if claim == nil {
+		return nil
+	}
+	return json.Unmarshal(claim, to)
 }

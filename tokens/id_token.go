@@ -19,6 +19,9 @@ const DefaultIDTokenAlg = "RS256"
 // says it, in seconds.
 const DefaultIDTokenLifetime = 3600
 
+// loginScope is the claim of IDClaims.Scope.
+const loginScope = "login_scope"
+
 // Member is one claim: its name and its value as JSON.
 type Member struct {
 	Name string
@@ -41,6 +44,9 @@ type IDClaims struct {
 	// it was decided, so that what takes the one back reaches the other where it is
 	// exchanged.
 	Grant string
+	// Scope is what the grant allowed: login_scope, a name that no resource reads, since an
+	// ID token opens none. An exchange of it gives no more.
+	Scope string
 	Extra []Member
 }
 
@@ -74,6 +80,9 @@ func (m *Minter) AppendIDToken(ctx context.Context, dst []byte, v *state.View, c
 	b = append(appendEvent(append(b, `,"ev":"`...), v.Epoch(), v.Head()), '"')
 	if c.Grant != "" {
 		b = appendString(append(b, `,"gid":`...), c.Grant)
+	}
+	if c.Scope != "" {
+		b = appendString(append(b, `,"`+loginScope+`":`...), c.Scope)
 	}
 	b = append(appendMembers(b, c.Extra), '}')
 	return m.appendSigned(ctx, dst, set, alg, idTokenType, b)

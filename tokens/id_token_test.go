@@ -21,7 +21,7 @@ func TestIDToken(t *testing.T) {
 	for _, alg := range []string{"", "RS256", "ES256", "EdDSA", "PS256"} {
 		raw, err := w.minter.AppendIDToken(t.Context(), nil, w.view(), &tokens.IDClaims{
 			Tenant: "default", Subject: "u1", ClientID: "web", IssuedAt: 100, Expires: 200, AuthTime: 90, Nonce: `n"1`, ACR: "a",
-			AMR: []string{"pwd", "otp"}, SessionID: "s1", AccessToken: "at", Code: "at", State: "at", Alg: alg, Extra: []tokens.Member{{Name: "email", JSON: []byte(`"a@b"`)}},
+			AMR: []string{"pwd", "otp"}, SessionID: "s1", AccessToken: "at", Code: "at", State: "at", Scope: "openid read", Alg: alg, Extra: []tokens.Member{{Name: "email", JSON: []byte(`"a@b"`)}},
 		})
 		if err != nil {
 			t.Fatalf("%s: %v", alg, err)
@@ -52,6 +52,8 @@ func TestIDToken(t *testing.T) {
 			CHash                            string `json:"c_hash"`
 			SHash                            string `json:"s_hash"`
 			AuthTime                         int64  `json:"auth_time"`
+			LoginScope                       string `json:"login_scope"`
+			Scope, Scp                       any
 			Amr                              []string
 		}
 		if err := json.Unmarshal(payload, &c); err != nil {
@@ -63,7 +65,7 @@ func TestIDToken(t *testing.T) {
 			sum := sha512.Sum512([]byte("at"))
 			half = base64.RawURLEncoding.EncodeToString(sum[:32])
 		}
-		if c.Sub != "u1" || c.Aud != "web" || c.Nonce != `n"1` || c.Acr != "a" || c.Sid != "s1" || c.AuthTime != 90 || len(c.Amr) != 2 || c.Email != "a@b" || c.AtHash != half || c.CHash != half || c.SHash != half {
+		if c.Sub != "u1" || c.Aud != "web" || c.Nonce != `n"1` || c.Acr != "a" || c.Sid != "s1" || c.AuthTime != 90 || len(c.Amr) != 2 || c.Email != "a@b" || c.AtHash != half || c.CHash != half || c.SHash != half || c.LoginScope != "openid read" || c.Scope != nil || c.Scp != nil {
 			t.Errorf("%s: %s", alg, payload)
 		}
 		if jws.Signatures[0].Header.ExtraHeaders[jose.HeaderType] != "JWT" {

@@ -99,7 +99,7 @@ func Routes(d Deps) ([]httpapi.Route, error) {
 		{Method: "POST", Path: IntrospectPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&introspect{d.Clients, d.Introspector, d.Bearer, signed}).serve},
 		// Linearizable, or a token that another node has just issued were unknown here.
 		{Method: "POST", Path: RevokePath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&revoke{d.Clients, d.Revoker}).serve},
-		{Method: "POST", Path: PARPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&par{d.Clients, d.Engine, d.Proofs, d.Keys}).serve},
+		{Method: "POST", Path: PARPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: (&par{d.Clients, d.Engine, d.Proofs, d.Keys, d.Pages.AuthorizePath}).serve},
 		{Method: "GET", Path: UserinfoPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: info.serve},
 		{Method: "POST", Path: UserinfoPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Linearizable, Serve: info.serve},
 		{Method: "GET", Path: JWKSPath, Tenanted: true, Class: httpapi.OAuth, Read: state.Local, Serve: published.jwks},

@@ -2,6 +2,7 @@ package oauthapi_test
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -81,6 +82,14 @@ func TestPOP09ProofsOfPushedRequests(t *testing.T) {
 	once := n.asserted(t, keys, "pushes", "once")
 	push(once, "", "").want(t, 201, "")
 	push(once, "", "").want(t, 401, "invalid_client") // JWT-21
+	// AUT-20: what is too long for a browser's URL is told before anything is used up.
+	var long []string
+	for i := range 70 {
+		long = append(long, fmt.Sprintf(`"%d%s":null`, i, strings.Repeat("c", 100)))
+	}
+	used, once = proof(key, nil), n.asserted(t, keys, "pushes", "of a long one")
+	push(once, "&claims="+url.QueryEscape(`{"userinfo":{`+strings.Join(long, ",")+`}}`), used).want(t, 413, "invalid_request")
+	push(once, "", used).want(t, 201, "")
 }
 
 // TestJWT25UserinfoOfAnotherTenant: a token is good at its own tenant's endpoint alone.

@@ -304,7 +304,7 @@ func TestClaimsByName(t *testing.T) {
 			check := func(a *answer, nonce any) {
 				id, _ := a.json["id_token"].(string)
 				claims, typ := p.verified(id, "ES256")
-				for _, own := range []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "acr", "amr", "at_hash", "ev", "gid"} {
+				for _, own := range []string{"iss", "sub", "aud", "exp", "iat", "auth_time", "acr", "amr", "at_hash", "ev", "gid", "login_scope"} {
 					if claims[own] == nil {
 						t.Errorf("%s is missing: %v", own, claims)
 					}

@@ -20,27 +20,38 @@ func (x *visit) onward(r *state.AuthorizationRequest, who authorize.Present) err
 	if step == authorize.Done && (r.GetPage() != "" || !strings.HasPrefix(r.GetResponseMode(), "form_post")) {
 		return x.finish(r, who)
 	}
-	return x.later(r)
+	if moved, err := x.move(r); moved || err != nil {
+		return err
+	}
+	return x.next(r, who, "") // the browser has yet to learn of a session that began here
 }
 
-// later sends the browser to the page of what comes next. The request travels in the
-// address, sealed and bound to this browser's cookie, so the address is worth nothing to
-// who finds it in a log or a history. One that is too long for an address is answered by
-// the page itself.
+// later goes on to the page of what comes next.
 func (x *visit) later(r *state.AuthorizationRequest) error {
+	if moved, err := x.move(r); moved || err != nil {
+		return err
+	}
+	return x.resume(r)
+}
+
+// move sends the browser to the page of what comes next. The request travels in the
+// address, sealed and bound to this browser's cookie, so the address is worth nothing to
+// who finds it in a log or a history. One that is too long for an address moves nowhere:
+// the page itself is the answer.
+func (x *visit) move(r *state.AuthorizationRequest) (bool, error) {
 	if r.GetWaiting() == authorize.PageRequests && r.GetClientId() == "" && len(r.GetAmr()) == 0 {
-		return x.see(pending.RequestsPath)
+		return true, x.see(pending.RequestsPath)
 	}
 	flow, err := x.p.Engine.SealFlow(x.view, r, x.browser())
 	if err != nil {
-		return err
+		return false, err
 	}
 	to := x.below(continuePath) + "?" + url.Values{"flow": {flow}}.Encode()
 	if len(to) > maxMoved {
-		return x.resume(r)
+		return false, nil
 	}
 	x.redirect(to)
-	return nil
+	return true, nil
 }
 
 // goOn answers GET /continue.

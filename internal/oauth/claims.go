@@ -8,7 +8,7 @@ func ReservedClaim(name string) bool {
 	switch name {
 	case "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "azp", "scope", "scp", "ev", "gid", "root", "root_client", "app",
 		"cnf", "act", "may_act", "authorization_details", "auth_time", "acr", "amr", "sid", "nonce", "at_hash", "c_hash", "s_hash",
-		"token_use", "token_introspection", "active", "username", "token_type", "events", "typ", "alg", "kid", "tenant", "userinfo_claims":
+		"token_use", "token_introspection", "active", "username", "token_type", "events", "typ", "alg", "kid", "tenant", "userinfo_claims", "login_scope":
 		return true
 	}
 	return false
