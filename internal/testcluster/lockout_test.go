@@ -42,13 +42,13 @@ func TestLockoutOverAllNodes(t *testing.T) {
 	if _, err := usersAt(t, c.Leader()).Create(ctx, tenant, &identity.Profile{Username: "bob", Password: phrase}); err != nil {
 		t.Fatal(err)
 	}
-	login := func(n *testcluster.Node, name, password string, known bool) error {
+	login := func(n *testcluster.Node, name, password, browser string) error {
 		t.Helper()
 		v, err := n.View(ctx, state.Linearizable)
 		if err != nil {
 			t.Fatalf("view of %s: %v", n.Name, err)
 		}
-		_, err = usersAt(t, n).Check(ctx, v, tenant, name, password, known)
+		_, err = usersAt(t, n).Check(ctx, v, tenant, name, password, browser)
 		if err != nil && !errors.Is(err, oauth.InvalidGrant) {
 			t.Fatalf("login at %s: %v", n.Name, err)
 		}
@@ -56,22 +56,22 @@ func TestLockoutOverAllNodes(t *testing.T) {
 	}
 	names := []string{"bob", "BOB", "ｂｏｂ"}
 	for _, n := range c.Live() {
-		if err := login(n, "bob", phrase, false); err != nil {
+		if err := login(n, "bob", phrase, ""); err != nil {
 			t.Fatalf("%s refuses the right password: %v", n.Name, err)
 		}
 	}
 	for i, n := range c.Live() {
-		if login(n, names[i], "another phrase", false) == nil {
+		if login(n, names[i], "another phrase", "") == nil {
 			t.Fatalf("%s takes a wrong password", n.Name)
 		}
 	}
 	locked := func(when string) {
 		t.Helper()
 		for _, n := range c.Live() {
-			if login(n, "bob", phrase, false) == nil {
+			if login(n, "bob", phrase, "") == nil {
 				t.Errorf("%s lets a stranger in %s, after a wrong guess at each node", n.Name, when)
 			}
-			if err := login(n, "bob", phrase, true); err != nil {
+			if err := login(n, "bob", phrase, "a browser of bob"); err != nil {
 				t.Errorf("%s locks out the browser that its owner is known at %s: %v", n.Name, when, err)
 			}
 		}
