@@ -33,9 +33,10 @@ func showsCert() []httpapi.Route {
 	}}}
 }
 
-func askCert(t *testing.T, client *http.Client, base string, headers ...string) string {
+// fetch is what is at a URL, or the status of a refusal.
+func fetch(t *testing.T, client *http.Client, at string, headers ...string) string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), "GET", base+"/cert", nil)
+	req, err := http.NewRequestWithContext(context.Background(), "GET", at, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func TestWhoMayNameAClientsCertificate(t *testing.T) {
 		{"a broken chain", loopback, &httpapi.ClientCerts{Header: "Client-Cert"}, []string{"Client-Cert", named, "Client-Cert-Chain", ":AAAA:"}, "none"},
 	} {
 		s := start(t, httpapi.Config{Routes: showsCert(), Proxies: tt.proxies, ClientCerts: tt.certs})
-		if got := askCert(t, client, "http://"+s.addr, tt.headers...); got != tt.want {
+		if got := fetch(t, client, "http://"+s.addr+"/cert", tt.headers...); got != tt.want {
 			t.Errorf("POP-11: %s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
@@ -114,7 +115,7 @@ func TestTheConnectionsCertificate(t *testing.T) {
 	} {
 		s := start(t, httpapi.Config{Routes: showsCert(), Proxies: tt.proxies, ClientCerts: tt.certs, TLS: &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}})
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: tt.shows, MinVersion: tls.VersionTLS12}}
-		if got := askCert(t, &http.Client{Timeout: 5 * time.Second, Transport: transport}, "https://"+s.addr); got != tt.want {
+		if got := fetch(t, &http.Client{Timeout: 5 * time.Second, Transport: transport}, "https://"+s.addr+"/cert"); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 		transport.CloseIdleConnections()

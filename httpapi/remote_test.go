@@ -1,8 +1,6 @@
 package httpapi_test
 
 import (
-	"context"
-	"io"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -26,25 +24,11 @@ func TestHTT14WhoIsBelievedAboutAddresses(t *testing.T) {
 	defer client.CloseIdleConnections()
 	ask := func(s *testServer, lines []string) string {
 		t.Helper()
-		req, err := http.NewRequestWithContext(context.Background(), "GET", "http://"+s.addr+"/who", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		headers := []string{"X-Real-Ip", "203.0.113.9", "Forwarded", "for=203.0.113.9"}
 		for _, line := range lines {
-			req.Header.Add("X-Forwarded-For", line)
+			headers = append(headers, "X-Forwarded-For", line)
 		}
-		req.Header.Set("X-Real-Ip", "203.0.113.9")
-		req.Header.Set("Forwarded", "for=203.0.113.9")
-		resp, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = resp.Body.Close() }()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(body)
+		return fetch(t, client, "http://"+s.addr+"/who", headers...)
 	}
 	networks := func(texts ...string) (out httpapi.Proxies) {
 		for _, text := range texts {

@@ -475,19 +475,32 @@ func TestAUT13TheAccountWantsARecentProof(t *testing.T) {
 	c.Submit(t, c.Open(t, "/account/password"), "username", "alice", "password", phrase).FormTo(t, "/factor")
 }
 
+// acme makes a further tenant, with a user alice of its own.
+func (s *site) acme() {
+	s.t.Helper()
+	result, err := s.node.rooms.server.propose(s.t.Context(), &command.PutTenant{Tenant: &state.Tenant{Id: "acme", DisplayName: "ACME"}})
+	if err := errors.Join(err, result.Err()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.call("POST", "/t/acme/admin/v1/users", "Bearer "+s.node.admin(), "application/json", `{"username":"alice","password":"`+phrase+`"}`, 201)
+}
+
+// acmeAccount is its account page, once the tenant has its keys.
+func (s *site) acmeAccount() *testbrowser.Page {
+	s.t.Helper()
+	p := s.Open(s.t, "/t/acme/account")
+	for deadline := time.Now().Add(20 * time.Second); p.Status == 503 && time.Now().Before(deadline); p = s.Open(s.t, "/t/acme/account") {
+		<-time.After(200 * time.Millisecond) // they are made yet
+	}
+	return p
+}
+
 // TestAccountOfATenant: its pages stay below its issuer, and a login there is none here.
 func TestAccountOfATenant(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	result, err := s.node.rooms.server.propose(t.Context(), &command.PutTenant{Tenant: &state.Tenant{Id: "acme", DisplayName: "ACME"}})
-	if err := errors.Join(err, result.Err()); err != nil {
-		t.Fatal(err)
-	}
-	s.call("POST", "/t/acme/admin/v1/users", "Bearer "+s.node.admin(), "application/json", `{"username":"alice","password":"`+phrase+`"}`, 201)
-	p := s.Open(t, "/t/acme/account")
-	for deadline := time.Now().Add(20 * time.Second); p.Status == 503 && time.Now().Before(deadline); p = s.Open(t, "/t/acme/account") {
-		<-time.After(200 * time.Millisecond) // the tenant's keys are made yet
-	}
+	s.acme()
+	p := s.acmeAccount()
 	p = s.SubmitTo(t, p, "/t/acme/login", "username", "alice", "password", phrase)
 	if p.URL.Path != "/t/acme/account" {
 		t.Fatalf("%d at %s: %s", p.Status, p.URL, p.Text)

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyraft/keyraft/fsm/command"
-	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/testbrowser"
 )
 
@@ -311,9 +309,7 @@ func rawStatus(t *testing.T, addr, request string) int {
 func TestAUT31AnIssuerHasOneNameAtBothPlaces(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "https://sts.example")
-	if r, err := s.node.rooms.server.propose(t.Context(), &command.PutTenant{Tenant: &state.Tenant{Id: "acme", DisplayName: "ACME"}}); err != nil || r.Err() != nil {
-		t.Fatal(err, r.Err())
-	}
+	s.acme()
 	for tenant, paths := range map[string][]string{
 		"https://sts.example":        {"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"},
 		"https://sts.example/t/acme": {"/t/acme/.well-known/openid-configuration", "/t/acme/.well-known/oauth-authorization-server", "/.well-known/oauth-authorization-server/t/acme"},

@@ -1,15 +1,11 @@
 package main
 
 import (
-	"errors"
 	"net/url"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/keyraft/keyraft/fsm/command"
-	"github.com/keyraft/keyraft/fsm/state"
 	"github.com/keyraft/keyraft/internal/testbrowser"
 )
 
@@ -91,16 +87,9 @@ func TestAFlowOfOurOwnPageAtTheConsent(t *testing.T) {
 func TestTwoTenantsInOneBrowser(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	result, err := s.node.rooms.server.propose(t.Context(), &command.PutTenant{Tenant: &state.Tenant{Id: "acme", DisplayName: "ACME"}})
-	if err := errors.Join(err, result.Err()); err != nil {
-		t.Fatal(err)
-	}
-	s.call("POST", "/t/acme/admin/v1/users", "Bearer "+s.node.admin(), "application/json", `{"username":"alice","password":"`+phrase+`"}`, 201)
+	s.acme()
 	first := s.redeem(200, away(t, s.Submit(t, s.signIn(s.Open(t, authorizePath())), "decision", "allow")).Get("code"))
-	p := s.Open(t, "/t/acme/account")
-	for deadline := time.Now().Add(20 * time.Second); p.Status == 503 && time.Now().Before(deadline); p = s.Open(t, "/t/acme/account") {
-		<-time.After(200 * time.Millisecond) // the tenant's keys are made yet
-	}
+	p := s.acmeAccount()
 	p = s.Submit(t, p, "username", "alice", "password", phrase)
 	if !strings.Contains(p.Text, "Where you are signed in") {
 		t.Fatalf("%d %s", p.Status, p.Text)

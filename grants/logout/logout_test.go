@@ -63,11 +63,9 @@ func keysOf(_ context.Context, client *state.Client, _ string) ([]byte, error) {
 	return client.GetJwks(), nil
 }
 
-// TestLogoutTokens: each client of a session that wants to know is told, by a token that
-// passes for nothing else, and once more where it could not take it.
-func TestLogoutTokens(t *testing.T) {
-	t.Parallel()
-	n := testnode.New(t, testnode.Options{})
+// running is a notifier at work, and the keys that it signs with; stop waits for its end.
+func running(t *testing.T, n *testnode.Node, post func(ctx context.Context, at string, form url.Values) error) (notifier *logout.Notifier, keys *tokens.SigningKeys, stop func()) {
+	t.Helper()
 	shared, keys := tokens.NewClusterKeys(n.Ring), tokens.NewSigningKeys(n.Ring)
 	minter, err1 := tokens.NewMinter(keys, "n1")
 	subjects, err2 := tokens.NewSubjects(shared)
@@ -76,10 +74,6 @@ func TestLogoutTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.Must(t, &command.PutSigningKey{Key: row})
-	app := newApplication(t, 1)
-	for id, uri := range map[string]string{"web": app.URL + "/out?x=1", "silent": ""} {
-		n.Must(t, &command.PutClient{Client: &state.Client{Tenant: "default", Id: id, BackchannelLogoutUri: uri}})
-	}
 	notifier, err := logout.New(logout.Config{View: n.View, Minter: minter, Keys: keys, Subjects: subjects, ClientKeys: keysOf, Post: post, Now: n.Now})
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +81,19 @@ func TestLogoutTokens(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { notifier.Run(ctx); close(ended) }()
+	return notifier, keys, func() { cancel(); <-ended }
+}
+
+// TestLogoutTokens: each client of a session that wants to know is told, by a token that
+// passes for nothing else, and once more where it could not take it.
+func TestLogoutTokens(t *testing.T) {
+	t.Parallel()
+	n := testnode.New(t, testnode.Options{})
+	app := newApplication(t, 1)
+	for id, uri := range map[string]string{"web": app.URL + "/out?x=1", "silent": ""} {
+		n.Must(t, &command.PutClient{Client: &state.Client{Tenant: "default", Id: id, BackchannelLogoutUri: uri}})
+	}
+	notifier, keys, stop := running(t, n, post)
 	notifier.Ended(n.FSM.View(), &state.Session{Tenant: "default", Id: "s1", User: "u1"}, []string{"web", "silent", "gone"})
 	var token string
 	select {
@@ -94,8 +101,7 @@ func TestLogoutTokens(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("nobody was told")
 	}
-	cancel()
-	<-ended
+	stop()
 	if counts := notifier.Counts(); counts[1]+counts[2] != 0 {
 		t.Errorf("counts %v", counts)
 	}
@@ -125,20 +131,12 @@ func TestLogoutTokens(t *testing.T) {
 func TestSSR07ASlowApplicationHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	n := testnode.New(t, testnode.Options{})
-	shared, keys := tokens.NewClusterKeys(n.Ring), tokens.NewSigningKeys(n.Ring)
-	minter, err1 := tokens.NewMinter(keys, "n1")
-	subjects, err2 := tokens.NewSubjects(shared)
-	row, err3 := tokens.NewSigningKey(n.Ring, "default", "RS256")
-	if err := errors.Join(err1, err2, err3); err != nil {
-		t.Fatal(err)
-	}
-	n.Must(t, &command.PutSigningKey{Key: row})
 	for _, id := range []string{"dead", "good"} {
 		n.Must(t, &command.PutClient{Client: &state.Client{Tenant: "default", Id: id, BackchannelLogoutUri: "https://" + id + ".example/"}})
 	}
 	told := make(chan struct{}, 1)
 	hold := make(chan struct{})
-	notifier, err := logout.New(logout.Config{View: n.View, Minter: minter, Keys: keys, Subjects: subjects, ClientKeys: keysOf, Now: n.Now, Post: func(ctx context.Context, at string, _ url.Values) error {
+	notifier, _, stop := running(t, n, func(ctx context.Context, at string, _ url.Values) error {
 		if at == "https://good.example/" {
 			told <- struct{}{}
 			return nil
@@ -148,14 +146,8 @@ func TestSSR07ASlowApplicationHoldsUpNobody(t *testing.T) {
 		case <-ctx.Done():
 		}
 		return errors.New("no answer")
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { notifier.Run(ctx); close(ended) }()
-	defer func() { cancel(); <-ended }()
+	})
+	defer stop()
 	defer close(hold)
 	for i := range 200 {
 		notifier.Ended(n.FSM.View(), &state.Session{Tenant: "default", Id: strconv.Itoa(i), User: "u1"}, []string{"dead"})

@@ -17,12 +17,7 @@ import (
 func TestN1LeaderAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	k := newLinks(t)
-	k.nodes = func() []*node {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return append([]*node(nil), w.nodes...)
-	}
+	k := newLinks(w)
 	_, nodes := w.cluster(func(name string) []string { return append(k.flags(name), "--staleness-bound", "2s") })
 	old := w.leader(nodes...)
 	rest := without(nodes, old)

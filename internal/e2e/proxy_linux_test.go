@@ -35,9 +35,13 @@ type link struct {
 	conns  map[net.Conn]string // client side, with the node that dialled
 }
 
-func newLinks(t *testing.T) *links {
-	k := &links{t: t, proxies: map[string]*link{}, cut: map[[2]string]bool{}, nodes: func() []*node { return nil }}
-	t.Cleanup(k.close)
+func newLinks(w *world) *links {
+	k := &links{t: w.t, proxies: map[string]*link{}, cut: map[[2]string]bool{}, nodes: func() []*node {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return append([]*node(nil), w.nodes...)
+	}}
+	w.t.Cleanup(k.close)
 	return k
 }
 
@@ -194,8 +198,7 @@ func owns(pid int, inode string) bool {
 func TestHarnessProxyFindsItsSender(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	k := newLinks(t)
-	k.nodes = func() []*node { return w.nodes }
+	k := newLinks(w)
 	n := w.newNode("n1", nil, k.flags("n1")...).run()
 	w.take(n)
 	conn := must(dial(k.proxies["n1"].l.Addr().String()))(t)

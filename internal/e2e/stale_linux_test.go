@@ -15,12 +15,7 @@ import (
 func TestTOK47AClientThatIsDisabledBehindACut(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	k := newLinks(t)
-	k.nodes = func() []*node {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return append([]*node(nil), w.nodes...)
-	}
+	k := newLinks(w)
 	_, nodes := w.cluster(func(name string) []string { return append(k.flags(name), "--staleness-bound", "6s") })
 	leader := w.leader(nodes...)
 	alone := without(nodes, leader)[0]
